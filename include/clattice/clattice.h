@@ -1,0 +1,580 @@
+/*
+ * clattice: transformer arithmetic on any OpenCL device.
+ *
+ * This header is the manual. It goes from simple to explicit:
+ *
+ *   1. status and errors
+ *   2. types and context          one context per device, shared by all threads
+ *   3. one call                   clat_sgemm, clat_gemm, clat_attention
+ *   4. plan, then run             compile once, enqueue many times
+ *   5. masks                      which keys a query sees
+ *   6. operators                  GEMM, attention, multi-head attention
+ *   7. tuning and measuring
+ *
+ * Conventions
+ *   - Sizes, strides and offsets count elements, not bytes, unless the name says `bytes`.
+ *   - Problems and options are plain structs. Start from the *_INIT macro, set what differs.
+ *     Strings and arrays in them are copied; nothing is kept after the call returns.
+ *   - Outputs come first. A failed call leaves its outputs NULL and the context usable.
+ *   - Every function may be called from any thread unless it says otherwise; a context, a plan and
+ *     a mask may be shared between threads. A command queue is as thread-safe as OpenCL makes it.
+ *   - `_run` functions only enqueue: they never wait, compile, or copy to the host, and after a
+ *     few calls they allocate nothing. Buffers belong to the caller and must live until the
+ *     commands have finished, as with clEnqueueNDRangeKernel.
+ *   - Wait lists and events behave as in clEnqueueNDRangeKernel; `event` may be NULL.
+ */
+#ifndef CLATTICE_CLATTICE_H
+#define CLATTICE_CLATTICE_H
+
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#include <CL/cl.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CLAT_VERSION_MAJOR 0
+#define CLAT_VERSION_MINOR 1
+#define CLAT_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define CLAT_API __attribute__((visibility("default")))
+#else
+#define CLAT_API
+#endif
+
+/* "0.1.0": the version of the library that is linked, not of this header. Static storage. */
+CLAT_API const char *clat_version(void);
+
+/* ------------------------------------------------------------------ 1. status and errors ---- */
+
+/* X(name, value, meaning). Values are stable: new ones are appended. */
+#define CLAT_STATUS_MAP(X)                                                                         \
+    X(OK, 0, "success")                                                                            \
+    X(INVALID_ARGUMENT, 1, "a pointer is NULL or an enumerator is out of range")                   \
+    X(INVALID_DEVICE, 2, "no such device")                                                         \
+    X(INVALID_CONTEXT, 3, "a buffer, queue, mask or plan belongs to another context")              \
+    X(INVALID_SIZE, 4, "a size is out of range or its product overflows")                          \
+    X(INVALID_STRIDE, 5, "a leading dimension or stride is too small")                             \
+    X(INVALID_TYPE, 6, "an element type is not accepted here")                                     \
+    X(INVALID_BUFFER, 7, "a buffer is missing or too short")                                       \
+    X(INVALID_OVERLAP, 8, "an output overlaps an input, another output or itself")                 \
+    X(INVALID_MASK, 9, "a mask is malformed or does not fit the problem")                          \
+    X(INVALID_PLAN, 10, "a plan was made for another operator")                                    \
+    X(INVALID_TUNABLES, 11, "unknown tunables, or values not legal for this problem and device")   \
+    X(INVALID_FILE, 12, "a file is malformed, stale, or for another device")                       \
+    X(UNSUPPORTED, 13, "legal, but no implementation on this device runs it")                      \
+    X(NOT_FOUND, 14, "a named thing does not exist")                                               \
+    X(IO_ERROR, 15, "a file or directory could not be read or written")                            \
+    X(OUT_OF_MEMORY, 16, "host or device memory is exhausted")                                     \
+    X(BUILD_FAILED, 17, "a kernel did not compile")                                                \
+    X(OPENCL_ERROR, 18, "an OpenCL call failed")                                                   \
+    X(CANCELLED, 19, "a callback asked to stop")                                                   \
+    X(WRONG_RESULT, 20, "a device computed a result outside its error bound")
+
+typedef enum clat_status {
+#define CLAT_STATUS_ENUM(name, value, meaning) CLAT_##name = value,
+    CLAT_STATUS_MAP(CLAT_STATUS_ENUM)
+#undef CLAT_STATUS_ENUM
+} clat_status;
+
+/* "CLAT_INVALID_SIZE". Static storage; "CLAT_UNKNOWN" for a value that is not a status. */
+CLAT_API const char *clat_status_name(clat_status status);
+
+/* "a size is out of range or its product overflows". Static storage. */
+CLAT_API const char *clat_status_meaning(clat_status status);
+
+/*
+ * The sentence for the last clattice call of the calling thread: it names the argument at fault, or
+ * the OpenCL call with its code, or holds the compiler's log. "" after a call that succeeded. Valid
+ * until the thread's next clattice call. Works before any context exists.
+ */
+CLAT_API const char *clat_error_text(void);
+
+/* The OpenCL code behind CLAT_OPENCL_ERROR or CLAT_BUILD_FAILED of the calling thread's last call,
+ * else CL_SUCCESS. */
+CLAT_API cl_int clat_error_cl(void);
+
+/* ------------------------------------------------------------------ 2. types and context ---- */
+
+/* Element types. f16 (IEEE binary16) and bf16 are storage on every device, computed in f32, and
+ * native where an implementation says so. f64 is for GEMM on devices that have it. */
+typedef enum clat_dtype {
+    CLAT_DTYPE_DEFAULT = 0, /* where a field allows it: the same as the inputs */
+    CLAT_F32 = 1,
+    CLAT_F64 = 2,
+    CLAT_F16 = 3,
+    CLAT_BF16 = 4
+} clat_dtype;
+
+/* Bytes of one element; 0 for a value that is not a type. */
+CLAT_API size_t clat_dtype_bytes(clat_dtype dtype);
+
+/* "f32", "f64", "f16", "bf16". Static storage. */
+CLAT_API const char *clat_dtype_name(clat_dtype dtype);
+
+typedef struct clat_context clat_context; /* a device, its programs, tuned values and plans */
+typedef struct clat_plan clat_plan;       /* a compiled operation; immutable */
+typedef struct clat_mask clat_mask;       /* an attention mask; immutable */
+
+typedef enum clat_log_level { CLAT_LOG_DEBUG, CLAT_LOG_INFO, CLAT_LOG_WARNING } clat_log_level;
+
+/* Called with one line, without newline, from any thread that uses the context; never while the
+ * library holds a lock. It must not call the library. */
+typedef void (*clat_log_fn)(void *user, clat_log_level level, const char *line);
+
+typedef struct clat_context_options {
+    const char *device;     /* index, or part of a device or platform name, any case. NULL: the
+                               environment's CLATTICE_DEVICE, else the first GPU, else the first
+                               device that answers. Only for clat_context_create. */
+    const char *kernel_dir; /* where `.cl` files are looked up first after CLATTICE_KERNEL_DIR;
+                               then the installed directory, then the copy in the library */
+    const char *cache_dir;  /* compiled programs and probe verdicts. NULL: CLATTICE_CACHE_DIR, else
+                               $XDG_CACHE_HOME/clattice, else ~/.cache/clattice. "": no disk cache */
+    uint64_t cache_bytes;   /* size cap of that directory; least recently used goes first.
+                               0: 256 MiB */
+    const char *tuned_file; /* tuned values to load and save. NULL: CLATTICE_TUNED_FILE, else
+                               $XDG_DATA_HOME/clattice/tuned/<device>.json, else
+                               ~/.local/share/clattice/...; shipped files come after it.
+                               "": use guesses only, load nothing, save nothing */
+    clat_log_fn log;        /* NULL: silent */
+    void *log_user;
+} clat_context_options;
+
+#define CLAT_CONTEXT_OPTIONS_INIT                                                                  \
+    { 0 }
+
+/*
+ * Creates a context on a device of the library's choice. `options` may be NULL.
+ * An unusable cache directory or tuned file is logged and ignored, never an error.
+ * Errors: INVALID_ARGUMENT, INVALID_DEVICE (the sentence lists the devices), OPENCL_ERROR,
+ * OUT_OF_MEMORY.
+ */
+CLAT_API clat_status clat_context_create(clat_context **out, const clat_context_options *options);
+
+/*
+ * The same on the caller's OpenCL context and one of its devices; both are retained.
+ * Errors: as above; INVALID_DEVICE when `device` is not in `cl`.
+ */
+CLAT_API clat_status clat_context_create_with(clat_context **out, cl_context cl,
+                                              cl_device_id device,
+                                              const clat_context_options *options);
+
+/* Gives the handle up; NULL is fine. Plans and masks made from it stay usable until their own
+ * release. */
+CLAT_API void clat_context_release(clat_context *ctx);
+
+/* The OpenCL objects of the context: borrowed, retain them to keep them. */
+CLAT_API cl_context clat_context_cl(const clat_context *ctx);
+CLAT_API cl_device_id clat_context_device(const clat_context *ctx);
+
+/* What the library knows of the device. Strings live as long as the context. */
+typedef struct clat_device_info {
+    const char *name;         /* as the driver tells it */
+    const char *vendor;       /* "nvidia", "amd", "intel", "pocl", "mesa", "other" */
+    const char *architecture; /* what code is tuned for: "sm_90", "skylake-avx512", ... */
+    const char *driver;       /* driver version */
+    const char *platform;     /* platform name and version */
+    bool is_cpu;
+    unsigned compute_units;
+    uint64_t global_bytes, local_bytes;
+    bool f64; /* proven by running a probe, like the next */
+    bool f16_arithmetic;
+    const char *cache_dir;  /* "" when there is no disk cache */
+    const char *tuned_file; /* "" when there is none */
+    size_t tuned_entries;   /* usable tuned values loaded, shipped ones included */
+    const char *kernel_dir; /* where kernels come from; "embedded" for the library's own copy */
+} clat_device_info;
+
+/* Fills `*out`. Runs probes on first use. Errors: INVALID_ARGUMENT, OPENCL_ERROR. */
+CLAT_API clat_status clat_context_info(const clat_context *ctx, clat_device_info *out);
+
+/* ------------------------------------------------------------------ 3. one call ------------- */
+
+typedef enum clat_layout { CLAT_ROW_MAJOR = 0, CLAT_COL_MAJOR = 1 } clat_layout;
+typedef enum clat_transpose { CLAT_NO_TRANS = 0, CLAT_TRANS = 1 } clat_transpose;
+
+/*
+ * C = alpha op(A) op(B) + beta C in f32, as in BLAS: op(A) is m x k, op(B) k x n, C m x n.
+ * Offsets and leading dimensions in elements. The plan behind it is cached in the context, so only
+ * the first call of a problem compiles. Errors: those of clat_gemm_plan and clat_gemm_run.
+ *
+ *     clat_sgemm(ctx, queue, CLAT_ROW_MAJOR, CLAT_NO_TRANS, CLAT_NO_TRANS, m, n, k,
+ *                1.0f, a, 0, k, b, 0, n, 0.0f, c, 0, n, 0, NULL, NULL);
+ */
+CLAT_API clat_status clat_sgemm(clat_context *ctx, cl_command_queue queue, clat_layout layout,
+                                clat_transpose trans_a, clat_transpose trans_b, size_t m, size_t n,
+                                size_t k, float alpha, cl_mem a, size_t a_offset, size_t lda,
+                                cl_mem b, size_t b_offset, size_t ldb, float beta, cl_mem c,
+                                size_t c_offset, size_t ldc, cl_uint n_wait,
+                                const cl_event *wait_list, cl_event *event);
+
+/* The same in f64. Errors: also UNSUPPORTED where the device has no f64. */
+CLAT_API clat_status clat_dgemm(clat_context *ctx, cl_command_queue queue, clat_layout layout,
+                                clat_transpose trans_a, clat_transpose trans_b, size_t m, size_t n,
+                                size_t k, double alpha, cl_mem a, size_t a_offset, size_t lda,
+                                cl_mem b, size_t b_offset, size_t ldb, double beta, cl_mem c,
+                                size_t c_offset, size_t ldc, cl_uint n_wait,
+                                const cl_event *wait_list, cl_event *event);
+
+/* ------------------------------------------------------------------ 4. plan, then run ------- */
+
+/*
+ * A plan is a problem compiled for one device: implementation chosen, tunables looked up, programs
+ * built, workspace stated. Making one may take a second the first time and milliseconds once the
+ * program is cached. Identical problems share one plan. Release it with clat_plan_release; it keeps
+ * what it needs of its context and mask alive.
+ */
+typedef struct clat_plan_info {
+    const char *op;             /* "gemm", "attention", "mha" */
+    const char *implementation; /* "cpu", "simt"; "none" for a zero-sized problem */
+    const char *tunables;       /* "MR=12 NV=2 KC=384" */
+    const char *tunables_from;  /* "caller", "guess", or the tuned file and its entry */
+    const char *problem;        /* "f32 row NT m=1024 n=1024 k=1024" */
+    const char *explanation;    /* several lines: what was chosen, and why each other was not */
+    size_t workspace_bytes;
+    double flops; /* floating-point operations of one run (visible part of a mask) */
+} clat_plan_info;
+
+/* Borrowed from the plan, valid until its release. NULL for NULL. */
+CLAT_API const clat_plan_info *clat_plan_get_info(const clat_plan *plan);
+
+/* Gives the plan up; NULL is fine. Commands already enqueued are not disturbed. */
+CLAT_API void clat_plan_release(clat_plan *plan);
+
+/* ------------------------------------------------------------------ 5. masks ---------------- */
+
+/*
+ * A mask says which key positions j each query position i may see. It is made of terms, joined
+ * by clat_mask_all (every term must allow) and clat_mask_any (one is enough), and is compiled into
+ * lists of tiles when a plan is made: full tiles run without tests, empty ones cost nothing.
+ * Causal, window, and their clat_mask_all keep no list at all.
+ *
+ *     clat_mask *window = NULL, *global = NULL, *longformer = NULL;
+ *     clat_mask_window(&window, 128, 128);
+ *     clat_mask_global(&global, 16);
+ *     clat_mask_any(&longformer, 2, (const clat_mask *[]){window, global});
+ *
+ * Masks are independent of device and context. Each out-parameter is a new handle to release with
+ * clat_mask_release. Errors of all constructors: INVALID_ARGUMENT, INVALID_MASK, OUT_OF_MEMORY.
+ * A query that sees no key gives O = 0 and logsumexp = -infinity.
+ */
+typedef enum clat_causal {
+    CLAT_CAUSAL_TOP_LEFT = 0,    /* j <= i */
+    CLAT_CAUSAL_BOTTOM_RIGHT = 1 /* j <= i + seq_k - seq_q: the last query sees every key */
+} clat_causal;
+
+#define CLAT_UNBOUNDED INT64_MAX
+
+CLAT_API clat_status clat_mask_causal(clat_mask **out, clat_causal alignment);
+
+/* i - left <= j <= i + right; either side 0 .. CLAT_UNBOUNDED. Top-left aligned. */
+CLAT_API clat_status clat_mask_window(clat_mask **out, int64_t left, int64_t right);
+
+/* i < count or j < count: the first `count` positions see all and are seen by all (Longformer,
+ * Beltagy et al. 2020, symmetric global attention with shared projections). */
+CLAT_API clat_status clat_mask_global(clat_mask **out, int64_t count);
+
+/*
+ * Block-sparse in CSR form: the block of `block_rows` queries x `block_cols` keys at (r, c) is
+ * visible when c is listed in col_idx[row_ptr[r] .. row_ptr[r+1]). Per head: `heads` such lists one
+ * after the other (heads = 1: one list for all); `row_ptr` holds heads * n_rows + 1 entries running
+ * through all of them, `col_idx` row_ptr[last] entries. Columns ascend strictly in each row. Blocks
+ * of 1 .. 1024 a side; a plan requires n_rows = ceil(seq_q / block_rows) and n_cols =
+ * ceil(seq_k / block_cols), the last ones may be cut off by the sequence end. Host arrays, copied.
+ */
+CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
+                                         uint32_t n_rows, uint32_t n_cols, uint32_t heads,
+                                         const uint32_t *row_ptr, const uint32_t *col_idx);
+
+/* Joins 1 .. 8 masks, which stay the caller's. */
+CLAT_API clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks);
+CLAT_API clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks);
+
+/* Whether query i of `seq_q` sees key j of `seq_k` in head `head`. false for NULL outputs of a bad
+ * index; a NULL mask sees everything. */
+CLAT_API bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t head,
+                                int64_t i, int64_t j);
+
+/* NULL is fine. */
+CLAT_API void clat_mask_release(clat_mask *mask);
+
+/* ------------------------------------------------------------------ 6. operators ------------ */
+
+/* ---- GEMM
+ *
+ *     C[b] = act( alpha op(A[b]) op(B[b]) + beta C[b] + bias )        b = 0 .. batch-1
+ *
+ * op(A) is m x k, op(B) is k x n. beta = 0 never reads C, alpha = 0 never reads A or B. Arithmetic
+ * is f32 (f64 for f64), with one rounding on the way to C. Zero sizes are legal: m, n or batch = 0
+ * does nothing; k = 0 gives act(beta C + bias).
+ * After: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
+ */
+typedef enum clat_activation {
+    CLAT_ACT_NONE = 0,
+    CLAT_ACT_RELU = 1, /* max(x, 0), NaN stays NaN */
+    CLAT_ACT_GELU = 2, /* x Phi(x) = x/2 (1 + erf(x / sqrt 2)), not the tanh approximation */
+    CLAT_ACT_SILU = 3  /* x / (1 + exp(-x)) */
+} clat_activation;
+
+typedef enum clat_bias {
+    CLAT_BIAS_NONE = 0,
+    CLAT_BIAS_ROW = 1,   /* m elements: one for each row of C */
+    CLAT_BIAS_COLUMN = 2 /* n elements: one for each column of C */
+} clat_bias;
+
+typedef enum clat_batching {
+    CLAT_BATCH_STRIDED = 0, /* matrix b starts at offset + b * stride */
+    CLAT_BATCH_OFFSETS = 1  /* offset, alpha and beta of each b are read from device buffers */
+} clat_batching;
+
+typedef struct clat_gemm_problem {
+    clat_layout layout;
+    clat_transpose trans_a, trans_b;
+    size_t m, n, k;
+    size_t lda, ldb, ldc; /* 0: tight */
+    clat_dtype dtype;     /* A and B */
+    clat_dtype dtype_c;   /* C and bias. DEFAULT: dtype. f32 is also legal for f16 and bf16 */
+    size_t batch;
+    clat_batching batching;
+    size_t stride_a, stride_b, stride_c; /* strided: between matrices. A and B: 0 repeats the same
+                                            matrix. C: 0 means tight */
+    clat_bias bias;                      /* the same bias for every batch element */
+    clat_activation activation;
+    const char *implementation; /* NULL: the best. "cpu", "simt": that one or an error */
+    const char *tunables;       /* NULL: tuned values, else a guess. "MR=8 NV=2": these over the
+                                   guess; requires `implementation` */
+} clat_gemm_problem;
+
+#define CLAT_GEMM_PROBLEM_INIT                                                                     \
+    { .dtype = CLAT_F32, .batch = 1 }
+
+typedef struct clat_gemm_args {
+    cl_mem a, b, c;
+    size_t a_offset, b_offset, c_offset; /* elements */
+    double alpha, beta;                  /* strided batching; rounded to f32 unless f64 */
+    cl_mem bias;                         /* when the problem has one */
+    size_t bias_offset;
+    /* CLAT_BATCH_OFFSETS: `batch` entries each. Offsets are cl_ulong, in elements, added to those
+     * above; the caller vouches for them, they are not checked. alphas and betas have the
+     * arithmetic type, f32 or f64. */
+    cl_mem a_offsets, b_offsets, c_offsets, alphas, betas;
+    cl_mem
+        workspace; /* NULL: the context's pool. Else at least workspace_bytes, unused by others */
+} clat_gemm_args;
+
+#define CLAT_GEMM_ARGS_INIT                                                                        \
+    { .alpha = 1.0 }
+
+/* Errors: INVALID_ARGUMENT, INVALID_SIZE, INVALID_STRIDE, INVALID_TYPE, INVALID_OVERLAP (matrices
+ * of C overlap each other), INVALID_TUNABLES, NOT_FOUND (no such implementation), UNSUPPORTED,
+ * BUILD_FAILED, IO_ERROR, OUT_OF_MEMORY, OPENCL_ERROR. */
+CLAT_API clat_status clat_gemm_plan(clat_plan **out, clat_context *ctx,
+                                    const clat_gemm_problem *problem);
+
+/* Errors: INVALID_ARGUMENT, INVALID_PLAN, INVALID_CONTEXT, INVALID_BUFFER, INVALID_OVERLAP (C with
+ * A, B, bias or a list), OUT_OF_MEMORY, OPENCL_ERROR. */
+CLAT_API clat_status clat_gemm_run(const clat_plan *plan, cl_command_queue queue,
+                                   const clat_gemm_args *args, cl_uint n_wait,
+                                   const cl_event *wait_list, cl_event *event);
+
+/* Plan (cached in the context) and run in one call. Errors: those of both. */
+CLAT_API clat_status clat_gemm(clat_context *ctx, cl_command_queue queue,
+                               const clat_gemm_problem *problem, const clat_gemm_args *args,
+                               cl_uint n_wait, const cl_event *wait_list, cl_event *event);
+
+/* ---- Attention, forward
+ *
+ *     S[b,h,i,j] = scale * sum_d Q[b,h,i,d] K[b,h',j,d]       h' = h / (heads / kv_heads)
+ *     P = softmax of S over the visible j,      O[b,h,i,:] = sum_j P[b,h,i,j] V[b,h',j,:]
+ *     logsumexp[b,h,i] = log sum_j exp(S[b,h,i,j])            (natural logarithm)
+ *
+ * in O(seq) memory. Vaswani et al. 2017; tiled with online softmax after Dao, "FlashAttention-2",
+ * 2023; grouped heads after Ainslie et al. 2023.
+ */
+typedef struct clat_strides {
+    size_t batch, head, seq, feature; /* elements between neighbours */
+} clat_strides;
+
+/* Usual layouts. BHND: one matrix per head. BNHD: heads side by side in each token. */
+#define CLAT_STRIDES_BHND(heads, seq, head_dim)                                                    \
+    { (size_t)(heads) * (seq) * (head_dim), (size_t)(seq) * (head_dim), (head_dim), 1 }
+#define CLAT_STRIDES_BNHD(heads, seq, head_dim)                                                    \
+    { (size_t)(seq) * (heads) * (head_dim), (head_dim), (size_t)(heads) * (head_dim), 1 }
+
+typedef struct clat_attention_problem {
+    clat_dtype dtype;              /* Q, K, V, O: f32, f16 or bf16. Arithmetic is f32 */
+    size_t batch, heads, kv_heads; /* kv_heads divides heads; 0: heads */
+    size_t seq_q, seq_k;
+    size_t head_dim;         /* 1 .. 256 */
+    clat_strides q, k, v, o; /* all zero: BHND. Packed QKV: three views of one buffer */
+    double scale;            /* 0: 1 / sqrt(head_dim) */
+    const clat_mask *mask;   /* NULL: every key is visible */
+    bool logsumexp;          /* also write it: [batch][heads][seq_q], f32, dense */
+    const char *implementation, *tunables; /* as in clat_gemm_problem */
+} clat_attention_problem;
+
+#define CLAT_ATTENTION_PROBLEM_INIT                                                                \
+    { .dtype = CLAT_F32, .batch = 1, .heads = 1 }
+
+typedef struct clat_attention_args {
+    cl_mem q, k, v, o;
+    size_t q_offset, k_offset, v_offset, o_offset; /* elements */
+    cl_mem logsumexp;                              /* when the problem asks for it */
+    size_t logsumexp_offset;
+    cl_mem workspace; /* as in clat_gemm_args */
+} clat_attention_args;
+
+#define CLAT_ATTENTION_ARGS_INIT                                                                   \
+    { 0 }
+
+/* Errors: as clat_gemm_plan, and INVALID_MASK. */
+CLAT_API clat_status clat_attention_plan(clat_plan **out, clat_context *ctx,
+                                         const clat_attention_problem *problem);
+
+/* Errors: as clat_gemm_run; O and logsumexp may overlap nothing. */
+CLAT_API clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
+                                        const clat_attention_args *args, cl_uint n_wait,
+                                        const cl_event *wait_list, cl_event *event);
+
+/* Plan (cached in the context) and run in one call. Errors: those of both. */
+CLAT_API clat_status clat_attention(clat_context *ctx, cl_command_queue queue,
+                                    const clat_attention_problem *problem,
+                                    const clat_attention_args *args, cl_uint n_wait,
+                                    const cl_event *wait_list, cl_event *event);
+
+/* ---- Multi-head self-attention, forward
+ *
+ *     [q | k | v] = X Wqkv^T + bqkv      X: batch x seq x embed
+ *     Y = attention(q, k, v) Wo^T + bo   Y: batch x seq x embed
+ *
+ * Row-major and dense. Wqkv is (heads + 2 kv_heads) head_dim x embed: all query heads, then key,
+ * then value heads; Wo is embed x heads head_dim. One plan of three; needs workspace.
+ * Implementations are chosen for each part.
+ */
+typedef struct clat_mha_problem {
+    clat_dtype dtype;
+    size_t batch, seq, embed;
+    size_t heads, kv_heads, head_dim; /* kv_heads 0: heads; head_dim 0: embed / heads */
+    double scale;                     /* 0: 1 / sqrt(head_dim) */
+    const clat_mask *mask;
+    bool bias;                  /* bqkv and bo are present */
+    const char *implementation; /* NULL: the best for each part; else used for all parts */
+} clat_mha_problem;
+
+#define CLAT_MHA_PROBLEM_INIT                                                                      \
+    { .dtype = CLAT_F32, .batch = 1, .heads = 1 }
+
+typedef struct clat_mha_args {
+    cl_mem x, w_qkv, w_o, y;
+    size_t x_offset, w_qkv_offset, w_o_offset, y_offset; /* elements */
+    cl_mem b_qkv, b_o;                                   /* when the problem has a bias */
+    size_t b_qkv_offset, b_o_offset;
+    cl_mem workspace;
+} clat_mha_args;
+
+#define CLAT_MHA_ARGS_INIT                                                                         \
+    { 0 }
+
+/* Errors: as clat_attention_plan. */
+CLAT_API clat_status clat_mha_plan(clat_plan **out, clat_context *ctx,
+                                   const clat_mha_problem *problem);
+
+/* Errors: as clat_attention_run. */
+CLAT_API clat_status clat_mha_run(const clat_plan *plan, cl_command_queue queue,
+                                  const clat_mha_args *args, cl_uint n_wait,
+                                  const cl_event *wait_list, cl_event *event);
+
+/* ------------------------------------------------------------------ 7. tuning and measuring - */
+
+/*
+ * A trial runs a plan on its own seeded random operands and verifies the outcome: what the tuner,
+ * `clattice check` and `clattice bench` are made of, and a way to test a device in the field.
+ * Outputs are poisoned with NaN and fenced by guard elements before each verified run. Not
+ * thread-safe.
+ */
+typedef struct clat_trial clat_trial;
+
+typedef struct clat_verdict {
+    double worst;   /* largest |got - reference|, reference in f64, over the sampled outputs */
+    double bound;   /* what that output's error may be: see docs/numerics.md */
+    bool guards;    /* no element outside the outputs was written */
+    bool ok;        /* guards, and no sampled error above its bound, and no stray NaN */
+    char where[96]; /* the worst output: "c[3][17] of batch 0" */
+} clat_verdict;
+
+/* Operands are allocated and filled here. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, OPENCL_ERROR. */
+CLAT_API clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed);
+
+/* Enqueues the trial's own plan, or another plan for the very same problem, `repeats` times, waits,
+ * and gives the seconds of one. Errors: INVALID_ARGUMENT, INVALID_PLAN, and those of running. */
+CLAT_API clat_status clat_trial_time(clat_trial *trial, const clat_plan *plan, unsigned repeats,
+                                     double *seconds);
+
+/* Poisons the outputs, runs once, reads back, compares with f64 on a sample of outputs (all of them
+ * when the problem is small). `plan` as above; NULL: runs nothing and judges what is in the outputs
+ * now, for results that someone else computed into the trial's buffers. A wrong result is not an
+ * error: see verdict->ok. */
+CLAT_API clat_status clat_trial_verify(clat_trial *trial, const clat_plan *plan,
+                                       clat_verdict *verdict);
+
+/* An operand by its name in the args struct ("a", "q", "logsumexp"): the buffer and the element
+ * offset of its first element. Borrowed; NULL when there is no such operand. */
+CLAT_API cl_mem clat_trial_buffer(const clat_trial *trial, const char *name, size_t *offset);
+
+/* The host's copy of an input as it was uploaded, in its element type; borrowed. */
+CLAT_API const void *clat_trial_host(const clat_trial *trial, const char *name);
+
+/* The in-order queue the trial uses; borrowed. */
+CLAT_API cl_command_queue clat_trial_queue(const clat_trial *trial);
+
+CLAT_API void clat_trial_release(clat_trial *trial); /* NULL is fine */
+
+/*
+ * Tunes the problems of `plans` on their device within a time budget: candidates of every
+ * implementation that supports the problem are verified on awkward shapes, timed, and the winners
+ * re-timed side by side; then the context's tuned file is rewritten atomically and the new values
+ * are used by plans made from now on. Measurements are appended to a journal beside that file as
+ * they come, and an interrupted run resumes from it.
+ */
+typedef struct clat_tune_progress {
+    const char *problem;        /* what is being tuned */
+    const char *implementation; /* the candidate */
+    const char *tunables;
+    size_t candidate, candidates;              /* of this problem */
+    size_t index, count;                       /* this problem, of how many */
+    double gflops;                             /* of this candidate; 0: rejected */
+    double best_gflops;                        /* so far, for this problem */
+    double elapsed_seconds, remaining_seconds; /* of the whole run; an estimate */
+} clat_tune_progress;
+
+/* Return false to stop: what was found so far is kept and saved. */
+typedef bool (*clat_tune_fn)(void *user, const clat_tune_progress *progress);
+
+typedef struct clat_tune_options {
+    double budget_seconds;      /* for all problems together; 0: 60 */
+    const char *implementation; /* NULL: all that support the problem */
+    clat_tune_fn progress;      /* NULL: none */
+    void *user;
+    bool dry_run; /* save nothing */
+} clat_tune_options;
+
+#define CLAT_TUNE_OPTIONS_INIT                                                                     \
+    { 0 }
+
+/* Errors: INVALID_ARGUMENT, INVALID_CONTEXT (plans of another context), CANCELLED (after saving),
+ * IO_ERROR (the file could not be written; the values are in use all the same), and those of
+ * planning and running. */
+CLAT_API clat_status clat_tune(clat_context *ctx, size_t count, const clat_plan *const *plans,
+                               const clat_tune_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

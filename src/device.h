@@ -1,0 +1,67 @@
+/*
+ * What a device is: facts the driver tells, facts about the host when the device is its CPU, and
+ * capabilities proven by running a probe kernel, because drivers under-report and over-report.
+ */
+#ifndef CLAT_DEVICE_H
+#define CLAT_DEVICE_H
+
+#include "cache.h"
+#include "log.h"
+#include "status.h"
+
+#include <pthread.h>
+
+enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL, VENDOR_MESA };
+
+/* X(enumerator, name, meaning). Each has a probe in device.c. */
+#define CAPABILITY_MAP(X)                                                                          \
+    X(CAP_F64, "f64", "double arithmetic")                                                         \
+    X(CAP_F16_ARITHMETIC, "f16_arithmetic", "half arithmetic, reported by the driver or not")
+
+enum capability {
+#define CAPABILITY_ENUM(enumerator, name, meaning) enumerator,
+    CAPABILITY_MAP(CAPABILITY_ENUM)
+#undef CAPABILITY_ENUM
+        CAP_COUNT
+};
+
+struct device {
+    cl_platform_id platform;
+    cl_device_id id;
+    cl_context cl; /* borrowed from the context; probes build in it */
+    enum vendor vendor;
+    bool is_cpu;
+    char name[256], vendor_name[128], driver[128];
+    char platform_name[256]; /* name and version */
+    char architecture[64];   /* "sm_90", "skylake-avx512", else a slug of the name */
+    char slug[128];          /* file-name-safe: the stem of the device's tuned file */
+    cl_uint compute_units;
+    size_t max_work_group;
+    size_t max_items[3];
+    cl_ulong global_bytes, max_alloc_bytes, local_bytes;
+    unsigned cacheline_bytes;
+    unsigned f32_lanes; /* lanes of the native f32 vector: 16 AVX-512, 8 AVX2, 4 NEON; 1 on GPUs */
+    size_t l1_bytes, l2_bytes; /* data caches of one core; 0 when unknown or no CPU */
+
+    pthread_mutex_t probe_lock;
+    struct cache *cache;            /* borrowed; remembers verdicts */
+    const struct logger *log;       /* borrowed */
+    signed char verdict[CAP_COUNT]; /* -1: not known yet */
+};
+
+/* Finds a device by `wanted` (see clat_context_options.device; NULL and no environment: the
+ * default). The INVALID_DEVICE sentence lists what exists. */
+clat_status device_choose(cl_platform_id *platform, cl_device_id *id, const char *wanted);
+
+/* Fills `*device`; `device_close` undoes it. No probe runs yet. */
+clat_status device_open(struct device *device, cl_context cl, cl_device_id id, struct cache *cache,
+                        const struct logger *log);
+void device_close(struct device *device);
+
+/* "pocl", "nvidia", ... */
+const char *device_vendor_slug(enum vendor vendor);
+
+/* Proven once per device, driver and library version; a probe that cannot run counts as false. */
+bool device_can(struct device *device, enum capability capability);
+
+#endif

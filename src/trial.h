@@ -1,0 +1,59 @@
+/* What an operator tells so that trial.c can exercise and judge it without knowing its name. */
+#ifndef CLAT_TRIAL_H
+#define CLAT_TRIAL_H
+
+#include "plan.h"
+
+enum { TRIAL_MAX_OPERANDS = 12 };
+
+struct operand {
+    const char *name; /* as in the args struct */
+    clat_dtype dtype;
+    size_t elements;
+    double range; /* inputs are uniform in [-range, range) */
+    bool output;
+};
+
+struct trial_hooks {
+    /* Fills up to TRIAL_MAX_OPERANDS, returns how many. Operands are placed at odd offsets. */
+    unsigned (*operands)(const void *problem, struct operand *out);
+    /* Runs `plan` on the trial's operands: an argument struct from clat_trial_buffer and a call of
+     * the public _run. */
+    clat_status (*run)(const clat_trial *trial, const clat_plan *plan, cl_command_queue queue,
+                       cl_event *event);
+    /* Recomputes sampled outputs in f64 from trial_value() of the inputs, and reports each through
+     * trial_judge(). Samples are drawn with trial_random(); when all outputs can be had for about
+     * TRIAL_BUDGET multiply-adds, all are taken. Must include first and last rows and columns. */
+    clat_status (*judge)(const void *problem, clat_trial *trial);
+    /* The index-th awkward relative of a problem: the same variant (same program) at sizes that are
+     * no multiple of any tile, with padding. false: no more. */
+    bool (*awkward)(const void *problem, unsigned index, void *out);
+};
+
+#define TRIAL_BUDGET 3e7
+
+/* Element `index` of operand number `operand`, as a double; outputs as read back. */
+double trial_value(const clat_trial *trial, unsigned operand, size_t index);
+
+/* A pointer to f32/f64-decoded values is slow to build for large operands; this decodes `count`
+ * elements at `stride` from `index` on. */
+void trial_row(const clat_trial *trial, unsigned operand, size_t index, size_t stride, size_t count,
+               double *out);
+
+/* Uniform in 0 .. bound-1. */
+uint64_t trial_random(clat_trial *trial, uint64_t bound);
+
+/* Compares output element `index` of `operand` with `reference`. `bound` >= 0 is the error it may
+ * have; where the reference is not finite, the output must be the same infinity. `format` names it.
+ */
+void trial_judge(clat_trial *trial, unsigned operand, size_t index, double reference, double bound,
+                 const char *format, ...) __attribute__((format(printf, 6, 7)));
+
+/* Half a unit in the last place of 1.0: 2^-24, 2^-11, 2^-8, 2^-53. */
+double dtype_epsilon(clat_dtype dtype);
+
+/* Conversions of stored elements: f16 and bf16 round to nearest even. */
+double dtype_load(clat_dtype dtype, const void *data, size_t index);
+void dtype_store(clat_dtype dtype, void *data, size_t index, double value);
+
+#endif
