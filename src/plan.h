@@ -30,6 +30,9 @@ clat_status plan_create_composite(clat_plan **out, clat_context *ctx, const stru
                                   size_t workspace_bytes);
 clat_plan *plan_part(const clat_plan *plan, unsigned index);
 
+/* Gives up the plans that the context keeps for reuse. */
+void plan_cache_clear(clat_context *ctx);
+
 /* The checks of every _run: plan of this operator, queue of the plan's context. Gives the problem.
  */
 clat_status plan_problem(const void **out, const clat_plan *plan, const struct operation *op,

@@ -2,6 +2,7 @@
 #ifndef CLAT_TRIAL_H
 #define CLAT_TRIAL_H
 
+#include "dtype.h"
 #include "plan.h"
 
 enum { TRIAL_MAX_OPERANDS = 12 };
@@ -48,12 +49,5 @@ uint64_t trial_random(clat_trial *trial, uint64_t bound);
  */
 void trial_judge(clat_trial *trial, unsigned operand, size_t index, double reference, double bound,
                  const char *format, ...) __attribute__((format(printf, 6, 7)));
-
-/* Half a unit in the last place of 1.0: 2^-24, 2^-11, 2^-8, 2^-53. */
-double dtype_epsilon(clat_dtype dtype);
-
-/* Conversions of stored elements: f16 and bf16 round to nearest even. */
-double dtype_load(clat_dtype dtype, const void *data, size_t index);
-void dtype_store(clat_dtype dtype, void *data, size_t index, double value);
 
 #endif
