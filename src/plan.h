@@ -23,7 +23,8 @@ clat_status plan_create(clat_plan **out, clat_context *ctx, const struct operati
 
 /*
  * A plan made of others, run by its operator one after the other. The parts change hands, also on
- * failure. `workspace_bytes` counts the operator's own, on top of which come the parts' largest.
+ * failure. `workspace_bytes` is what the operator itself needs; a part that needs some takes it
+ * from the pool.
  */
 clat_status plan_create_composite(clat_plan **out, clat_context *ctx, const struct operation *op,
                                   const void *problem, clat_plan *const *parts, unsigned n_parts,
