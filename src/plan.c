@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include "choice.h"
 #include "context.h"
 
 #include <stdlib.h>
@@ -14,9 +15,7 @@ struct clat_plan {
     void *problem;
     char *wish; /* the caller's implementation, for the cache; "" for none */
 
-    const struct implementation *impl;
-    int values[OP_MAX_TUNABLES];
-    char tunables_from[256];
+    struct choice choice;
     struct launch launch;
     cl_program program;
     cl_kernel kernels[OP_MAX_PASSES];
@@ -106,11 +105,11 @@ static clat_status plan_finish(clat_plan *plan, size_t workspace_bytes) {
     TRY(text_check(&plan->explanation));
     plan->info = (clat_plan_info){
         .op = plan->op->name,
-        .implementation = plan->impl       ? plan->impl->name
+        .implementation = plan->impl       ? plan->choice.impl->name
                           : plan->parts[0] ? "composite"
                                            : "none",
         .tunables = text_string(&plan->tunables_text),
-        .tunables_from = plan->tunables_from,
+        .tunables_from = plan->choice.from,
         .problem = text_string(&plan->problem_text),
         .explanation = text_string(&plan->explanation),
         .workspace_bytes = workspace_bytes,
@@ -171,131 +170,6 @@ void plan_cache_clear(clat_context *ctx) {
     }
 }
 
-/* ---- choosing an implementation and its tunables */
-
-static void explain_choice(clat_plan *plan, const char *implementation) {
-    struct text *text = &plan->explanation;
-    text_printf(text, "%s on %s\n", text_string(&plan->problem_text), plan->ctx->device.name);
-    for (const struct implementation *const *i = plan->op->implementations; *i != NULL; i++) {
-        char why[OP_WHY_BYTES] = "";
-        if (*i == plan->impl)
-            text_printf(text, "  %s: chosen, %s from %s\n", (*i)->name,
-                        text_string(&plan->tunables_text), plan->tunables_from);
-        else if (!(*i)->supports(&plan->ctx->device, plan->problem, why))
-            text_printf(text, "  %s: declined, %s\n", (*i)->name, why);
-        else if (implementation != NULL)
-            text_printf(text, "  %s: not asked for\n", (*i)->name);
-        else if (!(*i)->prefers(&plan->ctx->device))
-            text_printf(text, "  %s: not made for this device\n", (*i)->name);
-        else
-            text_printf(text, "  %s: lower priority\n", (*i)->name);
-    }
-}
-
-static clat_status choose_named(clat_plan *plan, const char *implementation) {
-    char why[OP_WHY_BYTES] = "";
-    plan->impl = op_implementation(plan->op, implementation);
-    if (plan->impl == NULL)
-        return status_fail(CLAT_NOT_FOUND, "problem.implementation: %s has no implementation '%s'",
-                           plan->op->name, implementation);
-    if (!plan->impl->supports(&plan->ctx->device, plan->problem, why))
-        return status_fail(CLAT_UNSUPPORTED, "problem.implementation: '%s' declines: %s",
-                           implementation, why);
-    return CLAT_OK;
-}
-
-static clat_status choose_first(clat_plan *plan) {
-    struct text reasons = {0};
-    for (const struct implementation *const *i = plan->op->implementations; *i != NULL; i++) {
-        char why[OP_WHY_BYTES] = "not made for this device";
-        if ((*i)->prefers(&plan->ctx->device) &&
-            (*i)->supports(&plan->ctx->device, plan->problem, why)) {
-            plan->impl = *i;
-            text_free(&reasons);
-            return CLAT_OK;
-        }
-        text_printf(&reasons, "%s%s: %s", reasons.length ? "; " : "", (*i)->name, why);
-    }
-    const clat_status st =
-        status_fail(CLAT_UNSUPPORTED, "no implementation runs this %s on this device (%s)",
-                    plan->op->name, text_string(&reasons));
-    text_free(&reasons);
-    return st;
-}
-
-/* Whether a tuned entry can be used: for the implementation the caller named, or for one that is
- * made for this device. */
-struct tuned_wish {
-    clat_plan *plan;
-    const char *implementation;
-    const struct implementation *impl;
-    int values[OP_MAX_TUNABLES];
-};
-
-static bool accept_tuned(void *user, const struct tuned_entry *entry) {
-    struct tuned_wish *wish = user;
-    struct device *device = &wish->plan->ctx->device;
-    const void *problem = wish->plan->problem;
-    char why[OP_WHY_BYTES];
-    uint64_t hash = 0;
-    const struct implementation *impl = op_implementation(wish->plan->op, entry->implementation);
-    if (impl == NULL || !impl->supports(device, problem, why))
-        return false;
-    if (wish->implementation ? strcmp(impl->name, wish->implementation) != 0
-                             : !impl->prefers(device))
-        return false;
-    if (program_source_hash(&hash, &wish->plan->ctx->programs, impl->source) != CLAT_OK ||
-        hash != entry->source_hash)
-        return false;
-    impl->guess(device, problem, wish->values);
-    if (tunables_parse(impl, entry->tunables, wish->values) != CLAT_OK ||
-        !impl->fits(device, problem, wish->values))
-        return false;
-    wish->impl = impl;
-    return true;
-}
-
-static bool choose_tuned(clat_plan *plan, const char *implementation) {
-    struct tuned_wish wish = {.plan = plan, .implementation = implementation};
-    struct tuned_entry entry;
-    struct shape shape = {0};
-    plan->op->shape(plan->problem, &shape);
-    const bool found =
-        tuning_find(&plan->ctx->tuning, plan->op->name, &shape, accept_tuned, &wish, &entry);
-    status_clear(); /* a refused entry left its sentence */
-    if (!found)
-        return false;
-    plan->impl = wish.impl;
-    memcpy(plan->values, wish.values, sizeof plan->values);
-    strncpy(plan->tunables_from, entry.origin, sizeof plan->tunables_from - 1);
-    return true;
-}
-
-static clat_status choose(clat_plan *plan, const char *implementation, const char *tunables) {
-    clat_status st = CLAT_OK;
-    if (tunables == NULL && choose_tuned(plan, implementation))
-        return CLAT_OK;
-    if (implementation != NULL)
-        TRY(choose_named(plan, implementation));
-    else if (tunables != NULL)
-        TRY(status_fail(CLAT_INVALID_TUNABLES,
-                        "problem.tunables needs problem.implementation to be named"));
-    else
-        TRY(choose_first(plan));
-    plan->impl->guess(&plan->ctx->device, plan->problem, plan->values);
-    strcpy(plan->tunables_from, "guess");
-    if (tunables != NULL) {
-        TRY(tunables_parse(plan->impl, tunables, plan->values));
-        strcpy(plan->tunables_from, "caller");
-    }
-    if (!plan->impl->fits(&plan->ctx->device, plan->problem, plan->values))
-        TRY(status_fail(CLAT_INVALID_TUNABLES,
-                        "problem.tunables: '%s' is not legal for this problem on this device",
-                        tunables ? tunables : "guess"));
-out:
-    return st;
-}
-
 /* ---- building */
 
 static clat_status plan_build(clat_plan *plan) {
@@ -303,14 +177,15 @@ static clat_status plan_build(clat_plan *plan) {
     struct text defines = {0};
     struct launch *launch = &plan->launch;
     cl_int err;
-    TRY(plan->impl->launch(&plan->ctx->device, plan->problem, plan->values, launch));
-    for (unsigned i = 0; i < plan->impl->n_tunables; i++)
-        text_printf(&defines, "#define %s %d\n", plan->impl->tunables[i].name, plan->values[i]);
+    TRY(plan->choice.impl->launch(&plan->ctx->device, plan->problem, plan->choice.values, launch));
+    for (unsigned i = 0; i < plan->choice.impl->n_tunables; i++)
+        text_printf(&defines, "#define %s %d\n", plan->choice.impl->tunables[i].name,
+                    plan->choice.values[i]);
     text_printf(&defines, "%s", text_string(&launch->defines));
     TRY(text_check(&defines));
     TRY(text_check(&launch->defines));
     TRY(text_check(&launch->snippet));
-    const struct program_request request = {.source = plan->impl->source,
+    const struct program_request request = {.source = plan->choice.impl->source,
                                             .defines = text_string(&defines),
                                             .snippet = launch->snippet.data};
     TRY(program_get(&plan->program, &plan->ctx->programs, &request));
@@ -350,9 +225,11 @@ clat_status plan_create(clat_plan **out, clat_context *ctx, const struct operati
         text_printf(&plan->explanation, "%s: nothing to compute\n",
                     text_string(&plan->problem_text));
     } else {
-        TRY(choose(plan, implementation, tunables));
-        tunables_print(plan->impl, plan->values, &plan->tunables_text);
-        explain_choice(plan, implementation);
+        TRY(choice_make(&plan->choice, ctx, op, plan->problem, implementation, tunables));
+        tunables_print(plan->choice.impl, plan->choice.values, &plan->tunables_text);
+        text_printf(&plan->explanation, "%s on %s\n", text_string(&plan->problem_text),
+                    ctx->device.name);
+        choice_explain(&plan->choice, ctx, op, plan->problem, implementation, &plan->explanation);
         TRY(plan_build(plan));
     }
     TRY(plan_finish(plan, plan->launch.workspace_bytes));
@@ -384,7 +261,7 @@ clat_status plan_create_composite(clat_plan **out, clat_context *ctx, const stru
         text_printf(&plan->tunables_text, "%s%s:%s(%s)", i ? " " : "", info->op,
                     info->implementation, info->tunables);
     }
-    strcpy(plan->tunables_from, "parts");
+    strcpy(plan->choice.from, "parts");
     TRY(plan_finish(plan, workspace_bytes));
     *out = plan;
     return CLAT_OK;
@@ -547,11 +424,11 @@ clat_context *plan_context(const clat_plan *plan) {
 }
 
 const struct implementation *plan_implementation(const clat_plan *plan) {
-    return plan->impl;
+    return plan->choice.impl;
 }
 
 const int *plan_tunables(const clat_plan *plan) {
-    return plan->values;
+    return plan->choice.values;
 }
 
 const struct launch *plan_launch(const clat_plan *plan) {
