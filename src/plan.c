@@ -105,9 +105,9 @@ static clat_status plan_finish(clat_plan *plan, size_t workspace_bytes) {
     TRY(text_check(&plan->explanation));
     plan->info = (clat_plan_info){
         .op = plan->op->name,
-        .implementation = plan->impl       ? plan->choice.impl->name
-                          : plan->parts[0] ? "composite"
-                                           : "none",
+        .implementation = plan->choice.impl ? plan->choice.impl->name
+                          : plan->parts[0]  ? "composite"
+                                            : "none",
         .tunables = text_string(&plan->tunables_text),
         .tunables_from = plan->choice.from,
         .problem = text_string(&plan->problem_text),
