@@ -13,7 +13,7 @@
 
 enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL, VENDOR_MESA };
 
-/* X(enumerator, name, meaning). Each has a probe in device.c. */
+/* X(enumerator, name, meaning). Each has a probe in probe.c. */
 #define CAPABILITY_MAP(X)                                                                          \
     X(CAP_F64, "f64", "double arithmetic")                                                         \
     X(CAP_F16_ARITHMETIC, "f16_arithmetic", "half arithmetic, reported by the driver or not")

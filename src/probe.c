@@ -1,0 +1,152 @@
+/* Capabilities are proven by running a kernel whose numbers come out right only if the device
+ * really computes that way. */
+#include "device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROBE_VALUES = 4 };
+
+/* The kernel maps in[i] to out[i] in one work-item; the results are compared exactly. */
+struct probe {
+    const char *name;
+    const char *extension;
+    const char *source;
+    float in[PROBE_VALUES], expected[PROBE_VALUES];
+};
+
+#define PROBE_KERNEL(extension, expression)                                                        \
+    "#pragma OPENCL EXTENSION " extension " : enable\n"                                            \
+    "__kernel void probe(__global const float *in, __global float *out) {\n"                       \
+    "    for (int i = 0; i < 4; i++)\n"                                                            \
+    "        out[i] = (float)(" expression ");\n"                                                  \
+    "}\n"
+
+static const struct probe probes[CAP_COUNT] = {
+    /* What x + 2^-40 keeps of the 2^-40: all of it in double, nothing in float. */
+    [CAP_F64] = {"f64", "cl_khr_fp64",
+                 PROBE_KERNEL("cl_khr_fp64",
+                              "(((double)in[i] + 0x1p-40) - (double)in[i]) * 0x1p40"),
+                 .in = {1, 3, 1000, -2}, .expected = {1, 1, 1, 1}},
+    /* 2048 + 1 is 2048 in half and 2049 in float. */
+    [CAP_F16_ARITHMETIC] = {"f16_arithmetic", "cl_khr_fp16",
+                            PROBE_KERNEL("cl_khr_fp16", "(half)in[i] + (half)1.0f"),
+                            .in = {2048, 1, -3, 0.5f}, .expected = {2048, 2, -2, 1.5f}},
+};
+
+enum verdict { VERDICT_UNKNOWN = -1, VERDICT_NO = 0, VERDICT_YES = 1 };
+
+static bool has_extension(cl_device_id id, const char *name) {
+    size_t bytes = 0;
+    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS)
+        return false;
+    char *list = calloc(1, bytes + 1);
+    bool found = false;
+    if (list != NULL &&
+        clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, list, NULL) == CL_SUCCESS) {
+        char *rest = NULL;
+        for (char *word = strtok_r(list, " ", &rest); word != NULL && !found;
+             word = strtok_r(NULL, " ", &rest))
+            found = strcmp(word, name) == 0;
+    }
+    free(list);
+    return found;
+}
+
+/* Runs the kernel of `program`; UNKNOWN when it could not be run, which may pass. */
+static enum verdict run_probe(const struct device *device, const struct probe *probe,
+                              cl_program program) {
+    enum verdict verdict = VERDICT_UNKNOWN;
+    float values[PROBE_VALUES];
+    const size_t one = 1;
+    cl_int err[4] = {0};
+    memcpy(values, probe->in, sizeof values);
+    cl_command_queue queue = clCreateCommandQueue(device->cl, device->id, 0, &err[0]);
+    cl_kernel kernel = clCreateKernel(program, "probe", &err[1]);
+    cl_mem in = clCreateBuffer(device->cl, CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR, sizeof values,
+                               values, &err[2]);
+    cl_mem out = clCreateBuffer(device->cl, CL_MEM_WRITE_ONLY, sizeof values, NULL, &err[3]);
+    if (err[0] == CL_SUCCESS && err[1] == CL_SUCCESS && err[2] == CL_SUCCESS &&
+        err[3] == CL_SUCCESS && clSetKernelArg(kernel, 0, sizeof in, &in) == CL_SUCCESS &&
+        clSetKernelArg(kernel, 1, sizeof out, &out) == CL_SUCCESS &&
+        clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &one, &one, 0, NULL, NULL) == CL_SUCCESS &&
+        clEnqueueReadBuffer(queue, out, CL_TRUE, 0, sizeof values, values, 0, NULL, NULL) ==
+            CL_SUCCESS)
+        verdict = memcmp(values, probe->expected, sizeof values) == 0 ? VERDICT_YES : VERDICT_NO;
+    if (out != NULL)
+        clReleaseMemObject(out);
+    if (in != NULL)
+        clReleaseMemObject(in);
+    if (kernel != NULL)
+        clReleaseKernel(kernel);
+    if (queue != NULL)
+        clReleaseCommandQueue(queue);
+    return verdict;
+}
+
+static enum verdict build_and_run(const struct device *device, const struct probe *probe) {
+    /* Compilers made of clang go by the list of extensions, and PoCL's prints to stderr when it
+     * refuses: no need to ask. Others, such as NVIDIA's, compile more than they report. */
+    if ((device->vendor == VENDOR_POCL || device->vendor == VENDOR_MESA) &&
+        !has_extension(device->id, probe->extension))
+        return VERDICT_NO;
+    cl_int err = CL_SUCCESS;
+    const char *source = probe->source;
+    cl_program program = clCreateProgramWithSource(device->cl, 1, &source, NULL, &err);
+    if (err != CL_SUCCESS)
+        return VERDICT_UNKNOWN;
+    err = clBuildProgram(program, 1, &device->id, "-cl-std=CL1.2", NULL, NULL);
+    enum verdict verdict = VERDICT_UNKNOWN;
+    if (err == CL_SUCCESS)
+        verdict = run_probe(device, probe, program);
+    else if (err == CL_BUILD_PROGRAM_FAILURE)
+        verdict = VERDICT_NO;
+    clReleaseProgram(program);
+    return verdict;
+}
+
+static struct cache_key probe_key(const struct device *device, const struct probe *probe) {
+    const char *const parts[] = {"probe",      probe->name,    probe->source,
+                                 device->name, device->driver, device->platform_name};
+    return cache_key_of(sizeof parts / sizeof parts[0], parts);
+}
+
+/* One byte on disk: '0' or '1'. */
+static enum verdict load_verdict(const struct device *device, struct cache_key key) {
+    enum verdict verdict = VERDICT_UNKNOWN;
+    void *data = NULL;
+    size_t size = 0;
+    if (cache_load(device->cache, key, &data, &size) && size == 1)
+        verdict = *(const char *)data == '1' ? VERDICT_YES : VERDICT_NO;
+    free(data);
+    return verdict;
+}
+
+static enum verdict find_verdict(const struct device *device, const struct probe *probe) {
+    const struct cache_key key = probe_key(device, probe);
+    enum verdict verdict = load_verdict(device, key);
+    if (verdict != VERDICT_UNKNOWN)
+        return verdict;
+    verdict = build_and_run(device, probe);
+    if (verdict != VERDICT_UNKNOWN)
+        cache_store(device->cache, key, verdict == VERDICT_YES ? "1" : "0", 1);
+    log_printf(device->log, CLAT_LOG_INFO, "probe %s on %s: %s", probe->name, device->name,
+               verdict == VERDICT_YES  ? "yes"
+               : verdict == VERDICT_NO ? "no"
+                                       : "could not run");
+    return verdict;
+}
+
+/* Two threads may run the same probe at once; that beats holding the lock while a driver works. */
+bool device_can(struct device *device, enum capability capability) {
+    pthread_mutex_lock(&device->probe_lock);
+    signed char known = device->verdict[capability];
+    pthread_mutex_unlock(&device->probe_lock);
+    if (known < 0) {
+        known = find_verdict(device, &probes[capability]) == VERDICT_YES;
+        pthread_mutex_lock(&device->probe_lock);
+        device->verdict[capability] = known;
+        pthread_mutex_unlock(&device->probe_lock);
+    }
+    return known == 1;
+}
