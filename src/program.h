@@ -22,6 +22,7 @@ struct program_request {
 };
 
 struct program_entry;
+struct program_hash;
 
 /* Where sources are found and built programs kept; part of the context. */
 struct program_store {
@@ -32,6 +33,7 @@ struct program_store {
     char *directory[3]; /* in order of look-up; NULL where there is none; then embedded */
     pthread_mutex_t lock;
     struct program_entry *entries;
+    struct program_hash *hashes; /* of sources, for program_source_hash */
 };
 
 clat_status program_store_open(struct program_store *store, cl_context cl, struct device *device,

@@ -1,0 +1,322 @@
+#include "program.h"
+
+#include "source.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+/* Plain OpenCL C 1.2 is what every device takes. Nothing that relaxes arithmetic: kernels rely on
+ * infinities and NaNs. */
+#define BUILD_OPTIONS "-cl-std=CL1.2"
+
+enum { DIRECTORIES = sizeof((struct program_store *)0)->directory / sizeof(char *) };
+
+struct program_entry {
+    struct program_entry *next;
+    struct cache_key key;
+    cl_program program;
+};
+
+struct program_hash {
+    struct program_hash *next;
+    uint64_t value;
+    char source[];
+};
+
+clat_status program_store_open(struct program_store *store, cl_context cl, struct device *device,
+                               struct cache *cache, const char *kernel_dir,
+                               const struct logger *log) {
+    *store = (struct program_store){.cl = cl, .device = device, .cache = cache, .log = log};
+    source_directories(store->directory, kernel_dir, log);
+    pthread_mutex_init(&store->lock, NULL);
+    return CLAT_OK;
+}
+
+void program_store_close(struct program_store *store) {
+    while (store->entries != NULL) {
+        struct program_entry *entry = store->entries;
+        store->entries = entry->next;
+        clReleaseProgram(entry->program);
+        free(entry);
+    }
+    while (store->hashes != NULL) {
+        struct program_hash *hash = store->hashes;
+        store->hashes = hash->next;
+        free(hash);
+    }
+    for (int i = 0; i < DIRECTORIES; i++)
+        free(store->directory[i]);
+    pthread_mutex_destroy(&store->lock);
+}
+
+const char *program_store_origin(const struct program_store *store) {
+    for (int i = 0; i < DIRECTORIES; i++)
+        if (store->directory[i] != NULL)
+            return store->directory[i];
+    return "embedded";
+}
+
+/* ---------------------------------------------------------------- in memory ---------------- */
+
+static cl_program find_locked(const struct program_store *store, struct cache_key key) {
+    for (const struct program_entry *entry = store->entries; entry != NULL; entry = entry->next)
+        if (entry->key.low == key.low && entry->key.high == key.high)
+            return entry->program;
+    return NULL;
+}
+
+/* Retained for the caller, or NULL. */
+static cl_program find(struct program_store *store, struct cache_key key) {
+    pthread_mutex_lock(&store->lock);
+    cl_program program = find_locked(store, key);
+    if (program != NULL && clRetainProgram(program) != CL_SUCCESS)
+        program = NULL;
+    pthread_mutex_unlock(&store->lock);
+    return program;
+}
+
+/* Keeps `program`, whose one reference is the caller's, for the next request; when another thread
+ * was first, its copy replaces *program. */
+static clat_status keep(struct program_store *store, struct cache_key key, cl_program *program) {
+    struct program_entry *entry = malloc(sizeof *entry);
+    if (entry == NULL)
+        return status_no_memory(sizeof *entry);
+    pthread_mutex_lock(&store->lock);
+    cl_program winner = find_locked(store, key);
+    const clat_status st =
+        status_cl(clRetainProgram(winner != NULL ? winner : *program), "clRetainProgram");
+    if (st == CLAT_OK && winner == NULL) {
+        *entry = (struct program_entry){store->entries, key, *program};
+        store->entries = entry;
+        entry = NULL;
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (st == CLAT_OK && winner != NULL) {
+        clReleaseProgram(*program);
+        *program = winner;
+    }
+    free(entry);
+    return st;
+}
+
+/* ---------------------------------------------------------------- on disk ------------------ */
+
+/* The program from its stored binary, built; NULL when there is none that the driver takes. */
+static cl_program load_binary(struct program_store *store, struct cache_key key) {
+    const cl_device_id device = store->device->id;
+    void *data = NULL;
+    size_t size = 0;
+    if (!cache_load(store->cache, key, &data, &size))
+        return NULL;
+    const unsigned char *binary = data;
+    cl_int binary_status = CL_SUCCESS, err = CL_SUCCESS;
+    cl_program program =
+        clCreateProgramWithBinary(store->cl, 1, &device, &size, &binary, &binary_status, &err);
+    free(data);
+    if (err == CL_SUCCESS)
+        err = binary_status;
+    if (err == CL_SUCCESS)
+        err = clBuildProgram(program, 1, &device, BUILD_OPTIONS, NULL, NULL);
+    if (err == CL_SUCCESS)
+        return program;
+    if (program != NULL)
+        clReleaseProgram(program);
+    log_printf(store->log, CLAT_LOG_INFO, "the driver refuses a stored program (%s): built anew",
+               status_cl_name(err));
+    cache_remove(store->cache, key);
+    return NULL;
+}
+
+/* Best effort. A program made in a context of several devices has a place for each. */
+static void store_binary(struct program_store *store, struct cache_key key, cl_program program) {
+    enum { MAX_DEVICES = 64 };
+    cl_uint count = 0, own = 0;
+    cl_device_id devices[MAX_DEVICES];
+    size_t sizes[MAX_DEVICES] = {0};
+    unsigned char *binaries[MAX_DEVICES] = {NULL};
+    if (store->cache == NULL ||
+        clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof count, &count, NULL) !=
+            CL_SUCCESS ||
+        clGetProgramInfo(program, CL_PROGRAM_DEVICES, sizeof devices, devices, NULL) !=
+            CL_SUCCESS ||
+        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof sizes, sizes, NULL) != CL_SUCCESS)
+        return;
+    while (own < count && devices[own] != store->device->id)
+        own++;
+    if (own == count || sizes[own] == 0)
+        return;
+    binaries[own] = malloc(sizes[own]); /* the others stay NULL: not copied */
+    if (binaries[own] != NULL && clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binaries,
+                                                  binaries, NULL) == CL_SUCCESS)
+        cache_store(store->cache, key, binaries[own], sizes[own]);
+    free(binaries[own]);
+}
+
+/* ---------------------------------------------------------------- from source -------------- */
+
+static bool mentions_error(const char *line, size_t length) {
+    static const char word[] = "error";
+    for (size_t i = 0; i + sizeof word - 1 <= length; i++)
+        if (strncasecmp(line + i, word, sizeof word - 1) == 0)
+            return true;
+    return false;
+}
+
+/* The first few lines of a log; with `errors_only`, of those that speak of an error. */
+static unsigned quote_log(struct text *out, const char *log, bool errors_only) {
+    enum { MAX_LINES = 4, MAX_LINE = 300 };
+    unsigned lines = 0;
+    while (*log != '\0' && lines < MAX_LINES) {
+        const size_t length = strcspn(log, "\r\n");
+        if (length > 0 && (!errors_only || mentions_error(log, length))) {
+            text_printf(out, "\n%.*s", (int)(length < MAX_LINE ? length : MAX_LINE), log);
+            lines++;
+        }
+        log += length;
+        log += strspn(log, "\r\n");
+    }
+    return lines;
+}
+
+static void log_lines(const struct logger *logger, const char *log) {
+    while (*log != '\0') {
+        const size_t length = strcspn(log, "\r\n");
+        if (length > 0)
+            log_printf(logger, CLAT_LOG_WARNING, "%.*s", (int)length, log);
+        log += length;
+        log += strspn(log, "\r\n");
+    }
+}
+
+static clat_status build_failed(const struct program_store *store, cl_program program,
+                                const char *source, cl_int code) {
+    const cl_device_id device = store->device->id;
+    struct text quote = {0};
+    size_t bytes = 0;
+    char *log = NULL;
+    if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) == CL_SUCCESS)
+        log = calloc(1, bytes + 1);
+    if (log != NULL && clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, bytes, log,
+                                             NULL) == CL_SUCCESS) {
+        log_printf(store->log, CLAT_LOG_WARNING, "%s does not build:", source);
+        log_lines(store->log, log);
+        if (quote_log(&quote, log, true) == 0)
+            quote_log(&quote, log, false);
+    }
+    status_cl(code, "clBuildProgram"); /* for clat_error_cl */
+    const clat_status st =
+        status_fail(CLAT_BUILD_FAILED, "%s does not build (%s)%s%s", source, status_cl_name(code),
+                    quote.data != NULL ? ":" : "", text_string(&quote));
+    text_free(&quote);
+    free(log);
+    return st;
+}
+
+static clat_status build(cl_program *out, const struct program_store *store,
+                         const struct source *source, const char *name) {
+    clat_status st = CLAT_OK;
+    const char *strings[SOURCE_PARTS];
+    for (int i = 0; i < SOURCE_PARTS; i++)
+        strings[i] = text_string(&source->part[i]);
+    cl_int err = CL_SUCCESS;
+    cl_program program = clCreateProgramWithSource(store->cl, SOURCE_PARTS, strings, NULL, &err);
+    TRY(status_cl(err, "clCreateProgramWithSource"));
+    err = clBuildProgram(program, 1, &store->device->id, BUILD_OPTIONS, NULL, NULL);
+    if (err == CL_OUT_OF_HOST_MEMORY)
+        TRY(status_cl(err, "clBuildProgram"));
+    if (err != CL_SUCCESS)
+        TRY(build_failed(store, program, name, err));
+    *out = program;
+    program = NULL;
+out:
+    if (program != NULL)
+        clReleaseProgram(program);
+    return st;
+}
+
+static struct cache_key program_key(const struct device *device, const struct source *source) {
+    const char *const parts[] = {"program",
+                                 BUILD_OPTIONS,
+                                 device->name,
+                                 device->driver,
+                                 device->platform_name,
+                                 text_string(&source->part[SOURCE_DEFINES]),
+                                 text_string(&source->part[SOURCE_SNIPPET]),
+                                 text_string(&source->part[SOURCE_FILE])};
+    return cache_key_of(sizeof parts / sizeof parts[0], parts);
+}
+
+clat_status program_get(cl_program *out, struct program_store *store,
+                        const struct program_request *request) {
+    clat_status st = CLAT_OK;
+    struct source source = {0};
+    cl_program program = NULL;
+    *out = NULL;
+    TRY(source_assemble(&source, store->directory, request));
+    const struct cache_key key = program_key(store->device, &source);
+    *out = find(store, key);
+    if (*out != NULL)
+        goto out;
+    program = load_binary(store, key);
+    const bool stored = program != NULL;
+    if (!stored)
+        TRY(build(&program, store, &source, request->source));
+    log_printf(store->log, CLAT_LOG_DEBUG, "%s: %s", request->source,
+               stored ? "loaded from the disk cache" : "built from source");
+    if (!stored)
+        store_binary(store, key, program);
+    TRY(keep(store, key, &program));
+    *out = program;
+    program = NULL;
+out:
+    if (program != NULL)
+        clReleaseProgram(program);
+    source_free(&source);
+    return st;
+}
+
+/* ---------------------------------------------------------------- hashes of sources -------- */
+
+static bool find_hash_locked(const struct program_store *store, const char *source, uint64_t *out) {
+    for (const struct program_hash *hash = store->hashes; hash != NULL; hash = hash->next)
+        if (strcmp(hash->source, source) == 0) {
+            *out = hash->value;
+            return true;
+        }
+    return false;
+}
+
+clat_status program_source_hash(uint64_t *out, struct program_store *store, const char *source) {
+    clat_status st = CLAT_OK;
+    struct text text = {0};
+    struct program_hash *hash = NULL;
+    const size_t bytes = sizeof *hash + strlen(source) + 1;
+    *out = 0;
+    pthread_mutex_lock(&store->lock);
+    const bool known = find_hash_locked(store, source, out);
+    pthread_mutex_unlock(&store->lock);
+    if (known)
+        return CLAT_OK;
+    TRY(source_read(&text, store->directory, source));
+    hash = malloc(bytes);
+    if (hash == NULL)
+        TRY(status_no_memory(bytes));
+    strcpy(hash->source, source);
+    hash->value = XXH3_64bits(text_string(&text), text.length);
+    pthread_mutex_lock(&store->lock);
+    if (!find_hash_locked(store, source, out)) {
+        *out = hash->value;
+        hash->next = store->hashes;
+        store->hashes = hash;
+        hash = NULL;
+    }
+    pthread_mutex_unlock(&store->lock);
+out:
+    free(hash);
+    text_free(&text);
+    return st;
+}
