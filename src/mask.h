@@ -25,6 +25,9 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
 /* true: the whole mask is this band (a NULL mask is the widest). */
 bool mask_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct mask_band *band);
 
+/* Visible (query, key) pairs of a band. */
+double mask_band_pairs(struct mask_band band, int64_t seq_q, int64_t seq_k);
+
 /* The heads that differ: 1 when every head sees the same, else the heads of its block lists. */
 int64_t mask_heads(const clat_mask *mask);
 
@@ -42,7 +45,8 @@ void mask_print(const clat_mask *mask, struct text *out);
 /*
  * Tile lists of a mask that is no band. `index` holds, for each of mask_heads() x n_query_tiles
  * rows in that order, three words {start, n_partial, n_total}: the row's key tiles are tiles[start
- * .. start + n_total), the first n_partial of them partial. Both arrays are malloc'ed.
+ * .. start + n_total), the first n_partial of them partial. A tile that the end of the keys cuts
+ * off counts as partial. Both arrays are malloc'ed, and NULL when empty.
  */
 struct mask_tiles {
     uint32_t *index, *tiles;

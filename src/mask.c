@@ -1,0 +1,398 @@
+/* Masks as values: construction, reference counts, the plain definition of visibility, printing. */
+#include "mask_tree.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static clat_mask *mask_new(enum mask_kind kind) {
+    clat_mask *mask = calloc(1, sizeof *mask);
+    if (mask == NULL)
+        return NULL;
+    atomic_init(&mask->references, 1);
+    mask->kind = kind;
+    mask->depth = mask->terms = mask->heads = 1;
+    return mask;
+}
+
+static clat_status check_out(clat_mask **out) {
+    status_clear();
+    if (out == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "out is NULL");
+    *out = NULL;
+    return CLAT_OK;
+}
+
+clat_status clat_mask_causal(clat_mask **out, clat_causal alignment) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (alignment != CLAT_CAUSAL_TOP_LEFT && alignment != CLAT_CAUSAL_BOTTOM_RIGHT)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "alignment is %d, no clat_causal", (int)alignment));
+    mask = mask_new(MASK_CAUSAL);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    mask->alignment = alignment;
+    *out = mask;
+out:
+    return st;
+}
+
+clat_status clat_mask_window(clat_mask **out, int64_t left, int64_t right) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (left < 0 || right < 0)
+        TRY(status_fail(CLAT_INVALID_MASK, "%s is %" PRId64 ", must not be negative",
+                        left < 0 ? "left" : "right", left < 0 ? left : right));
+    mask = mask_new(MASK_WINDOW);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    mask->left = left < MASK_FAR ? left : MASK_FAR;
+    mask->right = right < MASK_FAR ? right : MASK_FAR;
+    *out = mask;
+out:
+    return st;
+}
+
+clat_status clat_mask_global(clat_mask **out, int64_t count) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (count < 0)
+        TRY(status_fail(CLAT_INVALID_MASK, "count is %" PRId64 ", must not be negative", count));
+    mask = mask_new(MASK_GLOBAL);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    mask->count = count < MASK_FAR ? count : MASK_FAR;
+    *out = mask;
+out:
+    return st;
+}
+
+/* ---- block CSR */
+
+static clat_status check_block_sizes(const struct mask_blocks *b) {
+    if (b->block_rows < 1 || b->block_rows > MASK_MAX_BLOCK)
+        return status_fail(CLAT_INVALID_MASK, "block_rows is %" PRIu32 ", not in 1..%d",
+                           b->block_rows, MASK_MAX_BLOCK);
+    if (b->block_cols < 1 || b->block_cols > MASK_MAX_BLOCK)
+        return status_fail(CLAT_INVALID_MASK, "block_cols is %" PRIu32 ", not in 1..%d",
+                           b->block_cols, MASK_MAX_BLOCK);
+    if (b->heads < 1)
+        return status_fail(CLAT_INVALID_MASK, "heads is 0, must be at least 1");
+    if ((uint64_t)b->heads * b->n_rows >= UINT32_MAX)
+        return status_fail(CLAT_INVALID_MASK, "heads x n_rows is beyond 32 bits");
+    return CLAT_OK;
+}
+
+static clat_status check_block_row(const struct mask_blocks *b, size_t row) {
+    const uint32_t first = b->row_ptr[row], end = b->row_ptr[row + 1];
+    for (uint32_t e = first; e < end; e++) {
+        if (b->col_idx[e] >= b->n_cols)
+            return status_fail(CLAT_INVALID_MASK,
+                               "col_idx[%" PRIu32 "] is %" PRIu32 ", but n_cols is %" PRIu32, e,
+                               b->col_idx[e], b->n_cols);
+        if (e > first && b->col_idx[e] <= b->col_idx[e - 1])
+            return status_fail(CLAT_INVALID_MASK,
+                               "col_idx[%" PRIu32 "] does not ascend within row %zu", e, row);
+    }
+    return CLAT_OK;
+}
+
+static clat_status check_blocks(const struct mask_blocks *b) {
+    clat_status st = CLAT_OK;
+    const size_t rows = (size_t)b->heads * b->n_rows;
+    if (b->row_ptr[0] != 0)
+        TRY(status_fail(CLAT_INVALID_MASK, "row_ptr[0] is %" PRIu32 ", must be 0", b->row_ptr[0]));
+    for (size_t r = 0; r < rows; r++)
+        if (b->row_ptr[r + 1] < b->row_ptr[r])
+            TRY(status_fail(CLAT_INVALID_MASK, "row_ptr[%zu] is less than the entry before it",
+                            r + 1));
+    if (b->row_ptr[rows] > 0 && b->col_idx == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "col_idx is NULL, but row_ptr counts %" PRIu32,
+                        b->row_ptr[rows]));
+    for (size_t r = 0; r < rows; r++)
+        TRY(check_block_row(b, r));
+out:
+    return st;
+}
+
+static uint32_t *copy_words(const uint32_t *words, size_t count) {
+    uint32_t *copy = malloc((count > 0 ? count : 1) * sizeof *copy);
+    if (copy != NULL && count > 0)
+        memcpy(copy, words, count * sizeof *copy);
+    return copy;
+}
+
+clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
+                                uint32_t n_rows, uint32_t n_cols, uint32_t heads,
+                                const uint32_t *row_ptr, const uint32_t *col_idx) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (row_ptr == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "row_ptr is NULL"));
+    /* Borrowed for the checks, copied after them. */
+    struct mask_blocks blocks = {.block_rows = block_rows,
+                                 .block_cols = block_cols,
+                                 .n_rows = n_rows,
+                                 .n_cols = n_cols,
+                                 .heads = heads,
+                                 .row_ptr = (uint32_t *)(uintptr_t)row_ptr,
+                                 .col_idx = (uint32_t *)(uintptr_t)col_idx};
+    TRY(check_block_sizes(&blocks));
+    TRY(check_blocks(&blocks));
+
+    mask = mask_new(MASK_BLOCKS);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    const size_t rows = (size_t)heads * n_rows;
+    mask->heads = heads;
+    mask->blocks = blocks;
+    mask->blocks.row_ptr = copy_words(row_ptr, rows + 1);
+    mask->blocks.col_idx = copy_words(col_idx, row_ptr[rows]);
+    if (mask->blocks.row_ptr == NULL || mask->blocks.col_idx == NULL)
+        TRY(status_no_memory((rows + 1 + row_ptr[rows]) * sizeof(uint32_t)));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
+/* ---- joins */
+
+static clat_status join(clat_mask **out, enum mask_kind kind, size_t count,
+                        const clat_mask *const *masks) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (masks == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "masks is NULL"));
+    if (count < 1 || count > MASK_MAX_CHILDREN)
+        TRY(status_fail(CLAT_INVALID_MASK, "count is %zu, not in 1..%d", count, MASK_MAX_CHILDREN));
+    mask = mask_new(kind);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    mask->terms = 0;
+    for (size_t c = 0; c < count; c++) {
+        if (masks[c] == NULL)
+            TRY(status_fail(CLAT_INVALID_ARGUMENT, "masks[%zu] is NULL", c));
+        mask->children[mask->n_children++] = mask_retain(masks[c]);
+        mask->terms += masks[c]->terms;
+        if (masks[c]->depth >= mask->depth)
+            mask->depth = masks[c]->depth + 1;
+        if (masks[c]->heads > 1 && mask->heads > 1 && masks[c]->heads != mask->heads)
+            TRY(status_fail(CLAT_INVALID_MASK,
+                            "masks[%zu] is for %" PRIu32 " heads, one before it for %" PRIu32, c,
+                            masks[c]->heads, mask->heads));
+        if (masks[c]->heads > 1)
+            mask->heads = masks[c]->heads;
+    }
+    if (mask->depth > MASK_MAX_DEPTH || mask->terms > MASK_MAX_TERMS)
+        TRY(status_fail(CLAT_INVALID_MASK, "masks nest %u deep with %u terms; at most %d and %d",
+                        mask->depth, mask->terms, MASK_MAX_DEPTH, MASK_MAX_TERMS));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
+clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks) {
+    return join(out, MASK_ALL, count, masks);
+}
+
+clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks) {
+    return join(out, MASK_ANY, count, masks);
+}
+
+/* ---- references */
+
+clat_mask *mask_retain(const clat_mask *mask) {
+    clat_mask *shared = (clat_mask *)(uintptr_t)mask; /* only the count changes */
+    if (shared != NULL)
+        atomic_fetch_add_explicit(&shared->references, 1, memory_order_relaxed);
+    return shared;
+}
+
+void clat_mask_release(clat_mask *mask) {
+    if (mask == NULL || atomic_fetch_sub_explicit(&mask->references, 1, memory_order_acq_rel) != 1)
+        return;
+    for (size_t c = 0; c < mask->n_children; c++)
+        clat_mask_release(mask->children[c]);
+    free(mask->blocks.row_ptr);
+    free(mask->blocks.col_idx);
+    free(mask);
+}
+
+/* ---- what a mask says */
+
+uint32_t mask_lower_bound(const uint32_t *col_idx, uint32_t first, uint32_t end, uint64_t col) {
+    while (first < end) {
+        const uint32_t middle = first + (end - first) / 2;
+        if (col_idx[middle] < col)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    return first;
+}
+
+static bool blocks_visible(const struct mask_blocks *b, int64_t head, int64_t i, int64_t j) {
+    const uint64_t row = (uint64_t)i / b->block_rows, col = (uint64_t)j / b->block_cols;
+    if (row >= b->n_rows || col >= b->n_cols)
+        return false;
+    const size_t list = (b->heads > 1 ? (size_t)head * b->n_rows : 0) + row;
+    const uint32_t end = b->row_ptr[list + 1];
+    const uint32_t at = mask_lower_bound(b->col_idx, b->row_ptr[list], end, col);
+    return at < end && b->col_idx[at] == col;
+}
+
+static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t head, int64_t i,
+                    int64_t j) {
+    switch (mask->kind) {
+    case MASK_CAUSAL:
+        return j <= i + (mask->alignment == CLAT_CAUSAL_BOTTOM_RIGHT ? seq_k - seq_q : 0);
+    case MASK_WINDOW:
+        return i - mask->left <= j && j <= i + mask->right;
+    case MASK_GLOBAL:
+        return i < mask->count || j < mask->count;
+    case MASK_BLOCKS:
+        return blocks_visible(&mask->blocks, head, i, j);
+    case MASK_ALL:
+        for (size_t c = 0; c < mask->n_children; c++)
+            if (!visible(mask->children[c], seq_q, seq_k, head, i, j))
+                return false;
+        return true;
+    case MASK_ANY:
+        for (size_t c = 0; c < mask->n_children; c++)
+            if (visible(mask->children[c], seq_q, seq_k, head, i, j))
+                return true;
+        return false;
+    }
+    return false;
+}
+
+bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t head, int64_t i,
+                       int64_t j) {
+    if (i < 0 || i >= seq_q || j < 0 || j >= seq_k || head < 0)
+        return false;
+    if (mask == NULL)
+        return true;
+    if (mask->heads > 1 && head >= mask->heads)
+        return false;
+    return visible(mask, seq_q, seq_k, head, i, j);
+}
+
+clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
+    clat_status st = CLAT_OK;
+    if (mask == NULL)
+        return CLAT_OK;
+    for (size_t c = 0; c < mask->n_children; c++)
+        TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
+    if (mask->kind == MASK_BLOCKS) {
+        const struct mask_blocks *b = &mask->blocks;
+        const int64_t rows = (seq_q + b->block_rows - 1) / b->block_rows;
+        const int64_t cols = (seq_k + b->block_cols - 1) / b->block_cols;
+        if (b->n_rows != rows)
+            TRY(status_fail(CLAT_INVALID_MASK,
+                            "mask has n_rows = %" PRIu32 " block rows, but seq_q = %" PRId64
+                            " makes %" PRId64,
+                            b->n_rows, seq_q, rows));
+        if (b->n_cols != cols)
+            TRY(status_fail(CLAT_INVALID_MASK,
+                            "mask has n_cols = %" PRIu32 " block columns, but seq_k = %" PRId64
+                            " makes %" PRId64,
+                            b->n_cols, seq_k, cols));
+        if (b->heads != 1 && b->heads != heads)
+            TRY(status_fail(CLAT_INVALID_MASK,
+                            "mask has block lists for %" PRIu32 " heads, but heads is %" PRId64,
+                            b->heads, heads));
+    }
+out:
+    return st;
+}
+
+int64_t mask_heads(const clat_mask *mask) {
+    return mask == NULL ? 1 : mask->heads;
+}
+
+static uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
+    while (b != 0) {
+        const uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* 0: no block term so far. */
+static void grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
+    if (mask->kind == MASK_BLOCKS) {
+        *rows = greatest_common_divisor(mask->blocks.block_rows, *rows);
+        *cols = greatest_common_divisor(mask->blocks.block_cols, *cols);
+    }
+    for (size_t c = 0; c < mask->n_children; c++)
+        grain(mask->children[c], rows, cols);
+}
+
+void mask_grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
+    *rows = *cols = 0;
+    if (mask != NULL)
+        grain(mask, rows, cols);
+    if (*rows == 0)
+        *rows = *cols = 1;
+}
+
+/* ---- printing */
+
+static void print_side(int64_t side, struct text *out) {
+    if (side >= MASK_FAR)
+        text_printf(out, "inf");
+    else
+        text_printf(out, "%" PRId64, side);
+}
+
+static void print_blocks(const struct mask_blocks *b, struct text *out) {
+    const double cells = (double)b->heads * b->n_rows * b->n_cols;
+    const double listed = b->row_ptr[(size_t)b->heads * b->n_rows];
+    text_printf(out, "block_csr(%" PRIu32 "x%" PRIu32 ",%.1f%%)", b->block_rows, b->block_cols,
+                cells > 0 ? 100 * listed / cells : 0.0);
+}
+
+void mask_print(const clat_mask *mask, struct text *out) {
+    if (mask == NULL) {
+        text_printf(out, "dense");
+        return;
+    }
+    switch (mask->kind) {
+    case MASK_CAUSAL:
+        text_printf(out, mask->alignment == CLAT_CAUSAL_TOP_LEFT ? "causal" : "causal_br");
+        break;
+    case MASK_WINDOW:
+        text_printf(out, "window(");
+        print_side(mask->left, out);
+        text_printf(out, ",");
+        print_side(mask->right, out);
+        text_printf(out, ")");
+        break;
+    case MASK_GLOBAL:
+        text_printf(out, "global(%" PRId64 ")", mask->count);
+        break;
+    case MASK_BLOCKS:
+        print_blocks(&mask->blocks, out);
+        break;
+    case MASK_ALL:
+    case MASK_ANY:
+        text_printf(out, mask->kind == MASK_ALL ? "all(" : "any(");
+        for (size_t c = 0; c < mask->n_children; c++) {
+            if (c > 0)
+                text_printf(out, ",");
+            mask_print(mask->children[c], out);
+        }
+        text_printf(out, ")");
+        break;
+    }
+}

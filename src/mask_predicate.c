@@ -1,0 +1,159 @@
+/*
+ * A mask as OpenCL C. The text depends on the structure of the expression and on block sizes only;
+ * whatever depends on sequence lengths is read from mask_words, so that one program serves all
+ * lengths. Every word is a 32-bit integer:
+ *
+ *     [ numbers of term 0 | numbers of term 1 | ... | block lists of all terms ]
+ *
+ *     causal   limit          j <= i + limit
+ *     window   low, high      i + low <= j <= i + high
+ *     global   count
+ *     blocks   where its row_ptr starts, where its col_idx starts, n_rows
+ *
+ * Terms are joined by & and |, not && and ||: without branches the compiler vectorises the test.
+ */
+#include "mask_tree.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char SEARCH[] =
+    "static int mask_listed(__global const uint *words, uint first, uint end, uint col)\n"
+    "{\n"
+    "    const uint stop = end;\n"
+    "    while (first < end) {\n"
+    "        const uint middle = first + (end - first) / 2;\n"
+    "        if (words[middle] < col)\n"
+    "            first = middle + 1;\n"
+    "        else\n"
+    "            end = middle;\n"
+    "    }\n"
+    "    return first < stop && words[first] == col;\n"
+    "}\n"
+    "static int mask_block(__global const uint *words, uint row_ptr, uint col_idx, uint row,\n"
+    "                      uint col)\n"
+    "{\n"
+    "    const uint first = words[row_ptr + row], end = words[row_ptr + row + 1];\n"
+    "    return mask_listed(words, col_idx + first, col_idx + end, col);\n"
+    "}\n";
+
+struct emitter {
+    struct text *source;
+    uint32_t *words;
+    size_t numbers; /* words of numbers so far */
+    size_t lists;   /* words of block lists so far, numbers of all terms included */
+    int64_t seq_q, seq_k;
+};
+
+static size_t term_numbers(const clat_mask *mask) {
+    switch (mask->kind) {
+    case MASK_CAUSAL:
+    case MASK_GLOBAL:
+        return 1;
+    case MASK_WINDOW:
+        return 2;
+    case MASK_BLOCKS:
+        return 3;
+    case MASK_ALL:
+    case MASK_ANY:
+        break;
+    }
+    return 0;
+}
+
+/* Words of numbers and of lists in a whole mask. */
+static void count_words(const clat_mask *mask, size_t *numbers, size_t *lists) {
+    *numbers += term_numbers(mask);
+    if (mask->kind == MASK_BLOCKS) {
+        const struct mask_blocks *b = &mask->blocks;
+        const size_t rows = (size_t)b->heads * b->n_rows;
+        *lists += rows + 1 + b->row_ptr[rows];
+    }
+    for (size_t c = 0; c < mask->n_children; c++)
+        count_words(mask->children[c], numbers, lists);
+}
+
+static void put_number(struct emitter *e, int64_t number) {
+    e->words[e->numbers++] = (uint32_t)(int32_t)number;
+}
+
+static uint32_t put_list(struct emitter *e, const uint32_t *list, size_t count) {
+    const size_t start = e->lists;
+    if (count > 0)
+        memcpy(e->words + start, list, count * sizeof *list);
+    e->lists += count;
+    return (uint32_t)start;
+}
+
+static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
+    const size_t at = e->numbers, rows = (size_t)b->heads * b->n_rows;
+    put_number(e, put_list(e, b->row_ptr, rows + 1));
+    put_number(e, put_list(e, b->col_idx, b->row_ptr[rows]));
+    put_number(e, b->n_rows);
+    text_printf(e->source, "mask_block(words, words[%zu], words[%zu], ", at, at + 1);
+    if (b->heads > 1)
+        text_printf(e->source, "(uint)head * words[%zu] + ", at + 2);
+    text_printf(e->source, "(uint)i / %uu, (uint)j / %uu)", b->block_rows, b->block_cols);
+}
+
+static void emit(struct emitter *e, const clat_mask *mask) {
+    const size_t at = e->numbers;
+    switch (mask->kind) {
+    case MASK_CAUSAL:
+        put_number(e, mask->alignment == CLAT_CAUSAL_BOTTOM_RIGHT ? e->seq_k - e->seq_q : 0);
+        text_printf(e->source, "(j <= i + (int)words[%zu])", at);
+        break;
+    case MASK_WINDOW:
+        put_number(e, -mask->left);
+        put_number(e, mask->right);
+        text_printf(e->source, "((j >= i + (int)words[%zu]) & (j <= i + (int)words[%zu]))", at,
+                    at + 1);
+        break;
+    case MASK_GLOBAL:
+        put_number(e, mask->count);
+        text_printf(e->source, "((i < (int)words[%zu]) | (j < (int)words[%zu]))", at, at);
+        break;
+    case MASK_BLOCKS:
+        emit_blocks(e, &mask->blocks);
+        break;
+    case MASK_ALL:
+    case MASK_ANY:
+        text_printf(e->source, "(");
+        for (size_t c = 0; c < mask->n_children; c++) {
+            if (c > 0)
+                text_printf(e->source, mask->kind == MASK_ALL ? " & " : " | ");
+            emit(e, mask->children[c]);
+        }
+        text_printf(e->source, ")");
+        break;
+    }
+}
+
+clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct text *source,
+                           uint32_t **words, size_t *n_words) {
+    clat_status st = CLAT_OK;
+    size_t numbers = 0, lists = 0;
+    *words = NULL;
+    count_words(mask, &numbers, &lists);
+    if (numbers + lists > UINT32_MAX)
+        TRY(status_fail(CLAT_INVALID_SIZE, "the mask's block lists are beyond 32-bit indices"));
+    *n_words = numbers + lists;
+    *words = malloc(*n_words * sizeof **words);
+    if (*words == NULL)
+        TRY(status_no_memory(*n_words * sizeof **words));
+
+    struct emitter e = {source, *words, 0, numbers, seq_q, seq_k};
+    if (lists > 0)
+        text_append(source, SEARCH, sizeof SEARCH - 1);
+    text_printf(source, "static int mask_visible(__global const uint *words, int head, int i, "
+                        "int j)\n{\n    return ");
+    emit(&e, mask);
+    text_printf(source, ";\n}\n#define MASK_VISIBLE(words, head, i, j) "
+                        "mask_visible(words, head, i, j)\n");
+    TRY(text_check(source));
+    return CLAT_OK;
+out:
+    free(*words);
+    *words = NULL;
+    return st;
+}

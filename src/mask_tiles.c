@@ -1,0 +1,338 @@
+/*
+ * Masks over rectangles of the score matrix. A term classifies a rectangle exactly by interval
+ * arithmetic; a join of terms sometimes only says "partial" and is then decided by halving.
+ *
+ *            keys ->
+ *     q   F F P . .      F full: no test in the kernel
+ *     u   F F F P .      P partial: the kernel evaluates the predicate
+ *     e   . P F F P      . empty: not in the list
+ */
+#include "mask_tree.h"
+
+#include <stdlib.h>
+
+enum cover { COVER_EMPTY, COVER_FULL, COVER_PARTIAL };
+
+/* Queries i0..i1 and keys j0..j1, both ends included. */
+struct region {
+    int64_t i0, i1, j0, j1;
+};
+
+struct query {
+    int64_t seq_q, seq_k, head;
+};
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* ---- bands */
+
+static const struct mask_band BAND_ALL = {-MASK_FAR, MASK_FAR};
+static const struct mask_band BAND_NONE = {1, 0};
+
+static int64_t causal_limit(const clat_mask *mask, int64_t seq_q, int64_t seq_k) {
+    return mask->alignment == CLAT_CAUSAL_BOTTOM_RIGHT ? seq_k - seq_q : 0;
+}
+
+/* The union of two bands is a band when they touch. */
+static bool band_unite(struct mask_band *band, struct mask_band with) {
+    if (with.low > with.high)
+        return true;
+    if (band->low > band->high) {
+        *band = with;
+        return true;
+    }
+    if (with.low > band->high + 1 || band->low > with.high + 1)
+        return false;
+    band->low = smaller(band->low, with.low);
+    band->high = larger(band->high, with.high);
+    return true;
+}
+
+static bool join_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct mask_band *band) {
+    struct mask_band joined = mask->kind == MASK_ALL ? BAND_ALL : BAND_NONE;
+    for (size_t c = 0; c < mask->n_children; c++) {
+        struct mask_band child;
+        if (!mask_band(mask->children[c], seq_q, seq_k, &child))
+            return false;
+        if (mask->kind == MASK_ALL) {
+            joined.low = larger(joined.low, child.low);
+            joined.high = smaller(joined.high, child.high);
+        } else if (!band_unite(&joined, child)) {
+            return false;
+        }
+    }
+    *band = joined;
+    return true;
+}
+
+/* The band of a term or a join as it is written. */
+static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
+                       struct mask_band *band) {
+    *band = BAND_ALL;
+    switch (mask->kind) {
+    case MASK_CAUSAL:
+        band->high = causal_limit(mask, seq_q, seq_k);
+        return true;
+    case MASK_WINDOW:
+        *band = (struct mask_band){-mask->left, mask->right};
+        return true;
+    case MASK_GLOBAL:
+        if (mask->count == 0)
+            *band = BAND_NONE;
+        return mask->count == 0 || mask->count >= seq_q || mask->count >= seq_k;
+    case MASK_BLOCKS:
+        return false;
+    case MASK_ALL:
+    case MASK_ANY:
+        return join_band(mask, seq_q, seq_k, band);
+    }
+    return false;
+}
+
+bool mask_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct mask_band *band) {
+    *band = BAND_ALL;
+    if (mask != NULL && !plain_band(mask, seq_q, seq_k, band))
+        return false;
+    /* Equal bands are equal numbers: a side beyond every key says nothing, and a band without keys
+     * is always the same. */
+    if (band->low > band->high || band->low >= seq_k || band->high <= -seq_q)
+        *band = BAND_NONE;
+    else if (band->low <= 1 - seq_q)
+        band->low = -MASK_FAR;
+    if (band->high >= seq_k - 1)
+        band->high = MASK_FAR;
+    return true;
+}
+
+/* Pairs with j <= i + high: the sum over i of min(max(i + high + 1, 0), seq_k). */
+static double pairs_up_to(int64_t seq_q, int64_t seq_k, int64_t high) {
+    const int64_t first = smaller(larger(-high, 0), seq_q);      /* first i that sees a key */
+    const int64_t all = smaller(larger(seq_k - high, 0), seq_q); /* first i that sees all */
+    const double rows = (double)(larger(all, first) - first);    /* those in between */
+    const double sum = rows * (double)(first + high + 1) + rows * (rows - 1) / 2;
+    return sum + (double)(seq_q - larger(all, first)) * (double)seq_k;
+}
+
+double mask_band_pairs(struct mask_band band, int64_t seq_q, int64_t seq_k) {
+    if (band.low > band.high)
+        return 0;
+    return pairs_up_to(seq_q, seq_k, band.high) - pairs_up_to(seq_q, seq_k, band.low - 1);
+}
+
+/* ---- rectangles */
+
+static enum cover cover_band(struct mask_band band, struct region r) {
+    if (r.j0 - r.i1 > band.high || r.j1 - r.i0 < band.low)
+        return COVER_EMPTY;
+    return r.j1 - r.i0 <= band.high && r.j0 - r.i1 >= band.low ? COVER_FULL : COVER_PARTIAL;
+}
+
+static enum cover cover_global(int64_t count, struct region r) {
+    if (r.i0 >= count && r.j0 >= count)
+        return COVER_EMPTY;
+    return r.i1 < count || r.j1 < count ? COVER_FULL : COVER_PARTIAL;
+}
+
+static enum cover cover_blocks(const struct mask_blocks *b, int64_t head, struct region r) {
+    const uint64_t col0 = (uint64_t)r.j0 / b->block_cols, col1 = (uint64_t)r.j1 / b->block_cols;
+    const uint64_t row0 = (uint64_t)r.i0 / b->block_rows, row1 = (uint64_t)r.i1 / b->block_rows;
+    const size_t list = b->heads > 1 ? (size_t)head * b->n_rows : 0;
+    bool any = false, all = true;
+    for (uint64_t row = row0; row <= row1 && (!any || all); row++) {
+        const uint32_t end = b->row_ptr[list + row + 1];
+        const uint32_t first = mask_lower_bound(b->col_idx, b->row_ptr[list + row], end, col0);
+        const uint32_t last = mask_lower_bound(b->col_idx, first, end, col1 + 1);
+        any = any || last > first;
+        all = all && last - first == col1 - col0 + 1;
+    }
+    return all ? COVER_FULL : any ? COVER_PARTIAL : COVER_EMPTY;
+}
+
+/* May say partial of a join that is full or empty; exact otherwise, and always on one element. */
+static enum cover cover(const clat_mask *mask, const struct query *query, struct region r) {
+    struct mask_band band;
+    if (mask_band(mask, query->seq_q, query->seq_k, &band))
+        return cover_band(band, r);
+    if (mask->kind == MASK_GLOBAL)
+        return cover_global(mask->count, r);
+    if (mask->kind == MASK_BLOCKS)
+        return cover_blocks(&mask->blocks, query->head, r);
+    const enum cover decides = mask->kind == MASK_ALL ? COVER_EMPTY : COVER_FULL;
+    enum cover joined = mask->kind == MASK_ALL ? COVER_FULL : COVER_EMPTY;
+    for (size_t c = 0; c < mask->n_children; c++) {
+        const enum cover child = cover(mask->children[c], query, r);
+        if (child == decides)
+            return decides;
+        if (child == COVER_PARTIAL)
+            joined = COVER_PARTIAL;
+    }
+    return joined;
+}
+
+/* Cuts the longer side at a power of two, so that cuts meet the edges of blocks. */
+static void halve(struct region r, struct region *first, struct region *second) {
+    const bool by_query = r.i1 - r.i0 >= r.j1 - r.j0;
+    const int64_t low = by_query ? r.i0 : r.j0, high = by_query ? r.i1 : r.j1;
+    int64_t step = 1;
+    while (low / (2 * step) != high / (2 * step))
+        step *= 2;
+    const int64_t cut = high / step * step;
+    *first = *second = r;
+    if (by_query) {
+        first->i1 = cut - 1;
+        second->i0 = cut;
+    } else {
+        first->j1 = cut - 1;
+        second->j0 = cut;
+    }
+}
+
+static enum cover cover_exactly(const clat_mask *mask, const struct query *query, struct region r) {
+    const enum cover whole = cover(mask, query, r);
+    if (whole != COVER_PARTIAL || mask->n_children == 0)
+        return whole;
+    struct region a, b;
+    halve(r, &a, &b);
+    const enum cover first = cover_exactly(mask, query, a);
+    if (first == COVER_PARTIAL)
+        return COVER_PARTIAL;
+    return cover_exactly(mask, query, b) == first ? first : COVER_PARTIAL;
+}
+
+static double region_pairs(const clat_mask *mask, const struct query *query, struct region r) {
+    switch (cover(mask, query, r)) {
+    case COVER_EMPTY:
+        return 0;
+    case COVER_FULL:
+        return (double)(r.i1 - r.i0 + 1) * (double)(r.j1 - r.j0 + 1);
+    case COVER_PARTIAL:
+        break;
+    }
+    struct region a, b;
+    halve(r, &a, &b);
+    return region_pairs(mask, query, a) + region_pairs(mask, query, b);
+}
+
+/* Over all heads of the block lists. */
+static double blocks_pairs(const struct mask_blocks *b, int64_t seq_q, int64_t seq_k) {
+    double pairs = 0;
+    for (size_t list = 0; list < (size_t)b->heads * b->n_rows; list++) {
+        const int64_t i0 = (int64_t)(list % b->n_rows) * b->block_rows;
+        const uint32_t first = b->row_ptr[list], end = b->row_ptr[list + 1];
+        double keys = (double)(end - first) * b->block_cols;
+        if (end > first && b->col_idx[end - 1] == b->n_cols - 1)
+            keys -= (double)((int64_t)b->n_cols * b->block_cols - seq_k);
+        pairs += keys * (double)(smaller(i0 + b->block_rows, seq_q) - i0);
+    }
+    return pairs;
+}
+
+double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
+    struct mask_band band;
+    if (seq_q <= 0 || seq_k <= 0 || heads <= 0)
+        return 0;
+    if (mask_band(mask, seq_q, seq_k, &band))
+        return mask_band_pairs(band, seq_q, seq_k) * (double)heads;
+    const double copies = (double)heads / (double)mask->heads;
+    if (mask->kind == MASK_BLOCKS)
+        return blocks_pairs(&mask->blocks, seq_q, seq_k) * copies;
+    double pairs = 0;
+    for (uint32_t head = 0; head < mask->heads; head++)
+        pairs += region_pairs(mask, &(struct query){seq_q, seq_k, head},
+                              (struct region){0, seq_q - 1, 0, seq_k - 1});
+    return pairs * copies;
+}
+
+/* ---- tile lists */
+
+struct words {
+    uint32_t *data;
+    size_t count, capacity;
+    bool failed;
+};
+
+static void words_push(struct words *words, uint32_t word) {
+    if (words->count == words->capacity && !words->failed) {
+        const size_t capacity = words->capacity > 0 ? 2 * words->capacity : 256;
+        uint32_t *data =
+            capacity <= UINT32_MAX ? realloc(words->data, capacity * sizeof *data) : NULL;
+        words->failed = data == NULL;
+        if (data != NULL) {
+            words->data = data;
+            words->capacity = capacity;
+        }
+    }
+    if (!words->failed)
+        words->data[words->count++] = word;
+}
+
+/* One query tile against ranges of key tiles. */
+struct sweep {
+    const clat_mask *mask;
+    struct query query;
+    int64_t i0, i1, cols;
+    struct words *full, *partial;
+};
+
+/* Key tiles first..last: whole ranges are decided at once where the mask lets it. */
+static void sweep_range(const struct sweep *s, int64_t first, int64_t last) {
+    const struct region r = {s->i0, s->i1, first * s->cols,
+                             smaller((last + 1) * s->cols, s->query.seq_k) - 1};
+    enum cover c = cover(s->mask, &s->query, r);
+    if (c == COVER_PARTIAL && first < last) {
+        const int64_t middle = first + (last - first) / 2;
+        sweep_range(s, first, middle);
+        sweep_range(s, middle + 1, last);
+        return;
+    }
+    if (c == COVER_PARTIAL)
+        c = cover_exactly(s->mask, &s->query, r);
+    if (c == COVER_EMPTY)
+        return;
+    for (int64_t tile = first; tile <= last; tile++) {
+        const bool cut = (tile + 1) * s->cols > s->query.seq_k;
+        words_push(c == COVER_FULL && !cut ? s->full : s->partial, (uint32_t)tile);
+    }
+}
+
+clat_status mask_tiles(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t rows,
+                       int64_t cols, struct mask_tiles *out) {
+    clat_status st = CLAT_OK;
+    struct words index = {0}, tiles = {0}, full = {0};
+    const int64_t q_tiles = (seq_q + rows - 1) / rows, k_tiles = (seq_k + cols - 1) / cols;
+    *out = (struct mask_tiles){0};
+    for (int64_t row = 0; row < mask_heads(mask) * q_tiles; row++) {
+        const int64_t i0 = row % q_tiles * rows;
+        const struct sweep s = {.mask = mask,
+                                .query = {seq_q, seq_k, row / q_tiles},
+                                .i0 = i0,
+                                .i1 = smaller(i0 + rows, seq_q) - 1,
+                                .cols = cols,
+                                .full = &full,
+                                .partial = &tiles};
+        const size_t start = tiles.count;
+        full.count = 0;
+        if (k_tiles > 0)
+            sweep_range(&s, 0, k_tiles - 1);
+        words_push(&index, (uint32_t)start);
+        words_push(&index, (uint32_t)(tiles.count - start));
+        for (size_t f = 0; f < full.count; f++)
+            words_push(&tiles, full.data[f]);
+        words_push(&index, (uint32_t)(tiles.count - start));
+        if (index.failed || tiles.failed || full.failed)
+            TRY(status_no_memory((index.count + tiles.count) * 2 * sizeof(uint32_t)));
+    }
+    *out = (struct mask_tiles){index.data, tiles.data, index.count, tiles.count};
+    index.data = tiles.data = NULL;
+out:
+    free(index.data);
+    free(tiles.data);
+    free(full.data);
+    return st;
+}
