@@ -22,9 +22,17 @@ struct tuned_entry {
     char tunables[192];   /* "MR=12 NV=2" */
     uint64_t source_hash; /* program_source_hash of the implementation's file */
     double gflops;
+    char date[16];    /* "2026-01-31" of the measurement, or "" */
+    char driver[128]; /* it was measured with */
     enum tuned_rank rank;
     char origin[192]; /* file, for people */
+    bool shipped;     /* with the library: never written to the user's file */
+    bool stale_noted;
+    unsigned unsaved; /* the generation that brought it; 0 once it is in the file */
 };
+
+/* A plain assignment would leave the dim names pointing into `entry`. */
+void tuned_entry_copy(struct tuned_entry *out, const struct tuned_entry *entry);
 
 struct tuning {
     struct device *device;
@@ -42,7 +50,7 @@ struct tuning {
  * kernels (`tuned/` in each kernel directory, then embedded). Never fails because of a file. */
 clat_status tuning_open(struct tuning *tuning, struct device *device,
                         struct program_store *programs, const char *file, const struct logger *log);
-void tuning_close(struct tuning *tuning);
+void tuning_close(struct tuning *tuning); /* fine after a failed open, or on zeroes */
 
 /* "" for NULL. */
 const char *tuning_file(const struct tuning *tuning);
@@ -58,11 +66,16 @@ bool tuning_find(struct tuning *tuning, const char *op, const struct shape *shap
                  bool (*accept)(void *user, const struct tuned_entry *entry), void *user,
                  struct tuned_entry *out);
 
-/* Adds an entry of TUNED_DEVICE rank, replacing the one of equal op, variant and shape. */
+/* For `accept`: the entry was measured on other kernel source. Logged once for each entry. */
+void tuning_note_stale(struct tuning *tuning, const struct tuned_entry *entry);
+
+/* Adds an entry of TUNED_DEVICE rank, replacing the one of equal op, implementation, variant and
+ * shape. Fills in driver, date, rank and origin. */
 clat_status tuning_put(struct tuning *tuning, const struct tuned_entry *entry);
 
-/* Rewrites the file atomically with all entries of TUNED_DEVICE rank. NOT_FOUND when there is no
- * file to write. IO_ERROR. */
+/* Merges what was put since the last save into the file and rewrites it atomically; what other
+ * processes added meanwhile stays. A file that is malformed or another device's is kept beside it
+ * with the suffix ".old". NOT_FOUND when there is no file to write. IO_ERROR. */
 clat_status tuning_save(struct tuning *tuning);
 
 #endif
