@@ -324,12 +324,6 @@ out:
     return st;
 }
 
-static bool is_out_of_order(cl_command_queue queue) {
-    cl_command_queue_properties properties = 0;
-    clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
-    return (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) != 0;
-}
-
 /* All passes, with the plan's lock held. On return `*last` is the event of the last command that
  * was enqueued, when one was asked for. */
 static clat_status enqueue_passes(const clat_plan *plan, cl_command_queue queue,
@@ -337,7 +331,7 @@ static clat_status enqueue_passes(const clat_plan *plan, cl_command_queue queue,
                                   const cl_event *wait_list, bool want_event, cl_event *last) {
     clat_status st = CLAT_OK;
     const struct launch *launch = &plan->launch;
-    const bool chain = launch->n_passes > 1 && is_out_of_order(queue);
+    const bool chain = launch->n_passes > 1 && !queue_in_order(queue);
     for (unsigned i = 0; i < launch->n_passes; i++) {
         const struct pass *pass = &launch->passes[i];
         const bool follows = chain && i > 0;

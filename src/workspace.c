@@ -48,7 +48,7 @@ static bool is_finished(struct workspace *entry) {
     return true;
 }
 
-static bool is_in_order(cl_command_queue queue) {
+bool queue_in_order(cl_command_queue queue) {
     cl_command_queue_properties properties = 0;
     clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
     return (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) == 0;
@@ -73,7 +73,7 @@ clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
                            cl_command_queue queue, size_t bytes) {
     clat_status st = CLAT_OK;
     struct workspace *entry = NULL;
-    const bool in_order = is_in_order(queue);
+    const bool in_order = queue_in_order(queue);
 
     pthread_mutex_lock(&pool->lock);
     *out = find_idle(pool, queue, in_order, bytes);

@@ -15,6 +15,9 @@ struct workspace_pool {
 
 struct workspace; /* one buffer */
 
+/* Whether commands of the queue follow one another without events. */
+bool queue_in_order(cl_command_queue queue);
+
 void workspace_open(struct workspace_pool *pool, cl_context cl);
 void workspace_close(struct workspace_pool *pool);
 

@@ -1,0 +1,285 @@
+#include "trial.h"
+
+#include "context.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Guard elements before and after each operand. Odd, so that operands start unaligned, and more
+ * than any tile overshoots by accident in one row. */
+enum { GUARD = 67 };
+
+struct trial_operand {
+    struct operand is;
+    cl_mem buffer;
+    void *host; /* inputs: as uploaded; outputs: as read back; both with their guards */
+    size_t bytes;
+};
+
+struct clat_trial {
+    clat_context *ctx;
+    clat_plan *plan;
+    cl_command_queue queue;
+    unsigned count;
+    struct trial_operand operands[TRIAL_MAX_OPERANDS];
+    uint64_t random;
+    clat_verdict *verdict; /* being filled */
+    double worst_excess;   /* the largest error / bound so far */
+    bool wrong;
+};
+
+/* splitmix64 */
+static uint64_t next_random(uint64_t *state) {
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+uint64_t trial_random(clat_trial *trial, uint64_t bound) {
+    return next_random(&trial->random) % bound;
+}
+
+/* ---- operands */
+
+/* Whether stored element `index` (counted from the operand's first) lies outside the operand. */
+static bool is_guard(const struct trial_operand *operand, size_t stored) {
+    return stored < GUARD || stored >= GUARD + operand->is.elements;
+}
+
+/* What the guards hold: a number that no result is, the same in every type. */
+#define GUARD_VALUE (-12352.0)
+
+static void fill(struct trial_operand *operand, uint64_t *random) {
+    const size_t total = operand->is.elements + 2 * GUARD;
+    for (size_t i = 0; i < total; i++) {
+        double value = operand->is.output ? (double)NAN : 0;
+        if (is_guard(operand, i))
+            value = GUARD_VALUE;
+        else if (!operand->is.output)
+            value = ((double)(next_random(random) >> 11) * 0x1p-52 - 1) * operand->is.range;
+        dtype_store(operand->is.dtype, operand->host, i, value);
+    }
+}
+
+static clat_status operand_create(struct trial_operand *operand, clat_trial *trial) {
+    clat_status st = CLAT_OK;
+    size_t total;
+    if (__builtin_add_overflow(operand->is.elements, (size_t)(2 * GUARD), &total) ||
+        !size_multiply(total, clat_dtype_bytes(operand->is.dtype), &operand->bytes))
+        TRY(status_fail(CLAT_INVALID_SIZE, "operand %s is too large", operand->is.name));
+    operand->host = malloc(operand->bytes);
+    if (operand->host == NULL)
+        TRY(status_no_memory(operand->bytes));
+    fill(operand, &trial->random);
+    cl_int err;
+    operand->buffer = clCreateBuffer(trial->ctx->cl, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR,
+                                     operand->bytes, operand->host, &err);
+    TRY(status_cl(err, "clCreateBuffer"));
+out:
+    return st;
+}
+
+clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed) {
+    clat_status st = CLAT_OK;
+    clat_trial *trial = NULL;
+    status_clear();
+    if (out == NULL || plan == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", out == NULL ? "out" : "plan");
+    *out = NULL;
+    trial = calloc(1, sizeof *trial);
+    if (trial == NULL)
+        TRY(status_no_memory(sizeof *trial));
+    trial->plan = plan_retain(plan);
+    trial->ctx = plan_context(plan);
+    trial->random = seed;
+    cl_int err;
+    trial->queue = clCreateCommandQueue(trial->ctx->cl, trial->ctx->device.id, 0, &err);
+    TRY(status_cl(err, "clCreateCommandQueue"));
+    struct operand operands[TRIAL_MAX_OPERANDS];
+    trial->count = plan_operation(plan)->trial->operands(plan_raw_problem(plan), operands);
+    for (unsigned i = 0; i < trial->count; i++) {
+        trial->operands[i].is = operands[i];
+        TRY(operand_create(&trial->operands[i], trial));
+    }
+    *out = trial;
+    return CLAT_OK;
+out:
+    clat_trial_release(trial);
+    return st;
+}
+
+void clat_trial_release(clat_trial *trial) {
+    if (trial == NULL)
+        return;
+    if (trial->queue != NULL) {
+        clFinish(trial->queue);
+        clReleaseCommandQueue(trial->queue);
+    }
+    for (unsigned i = 0; i < trial->count; i++) {
+        if (trial->operands[i].buffer != NULL)
+            clReleaseMemObject(trial->operands[i].buffer);
+        free(trial->operands[i].host);
+    }
+    clat_plan_release(trial->plan);
+    free(trial);
+}
+
+static const struct trial_operand *find_operand(const clat_trial *trial, const char *name) {
+    if (trial == NULL || name == NULL)
+        return NULL;
+    for (unsigned i = 0; i < trial->count; i++)
+        if (strcmp(trial->operands[i].is.name, name) == 0)
+            return &trial->operands[i];
+    return NULL;
+}
+
+cl_mem clat_trial_buffer(const clat_trial *trial, const char *name, size_t *offset) {
+    const struct trial_operand *operand = find_operand(trial, name);
+    if (offset != NULL)
+        *offset = operand ? GUARD : 0;
+    return operand ? operand->buffer : NULL;
+}
+
+const void *clat_trial_host(const clat_trial *trial, const char *name) {
+    const struct trial_operand *operand = find_operand(trial, name);
+    if (operand == NULL || operand->is.output)
+        return NULL;
+    return (const char *)operand->host + GUARD * clat_dtype_bytes(operand->is.dtype);
+}
+
+cl_command_queue clat_trial_queue(const clat_trial *trial) {
+    return trial ? trial->queue : NULL;
+}
+
+/* ---- running */
+
+static clat_status check_plan(const clat_trial *trial, const clat_plan *plan) {
+    const struct operation *op = plan_operation(trial->plan);
+    if (plan_context(plan) != trial->ctx || plan_operation(plan) != op ||
+        memcmp(plan_raw_problem(plan), plan_raw_problem(trial->plan), op->problem_bytes) != 0)
+        return status_fail(CLAT_INVALID_PLAN, "plan is not for the trial's problem");
+    return CLAT_OK;
+}
+
+static double now_seconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+clat_status clat_trial_time(clat_trial *trial, const clat_plan *plan, unsigned repeats,
+                            double *seconds) {
+    clat_status st = CLAT_OK;
+    status_clear();
+    if (trial == NULL || plan == NULL || seconds == NULL || repeats == 0)
+        return status_fail(CLAT_INVALID_ARGUMENT, "trial, plan, repeats or seconds is NULL or 0");
+    TRY(check_plan(trial, plan));
+    const struct trial_hooks *hooks = plan_operation(plan)->trial;
+    TRY_CL(clFinish(trial->queue));
+    const double start = now_seconds();
+    for (unsigned i = 0; i < repeats; i++)
+        TRY(hooks->run(trial, plan, trial->queue, NULL));
+    TRY_CL(clFinish(trial->queue));
+    *seconds = (now_seconds() - start) / repeats;
+out:
+    return st;
+}
+
+/* ---- judging */
+
+double trial_value(const clat_trial *trial, unsigned operand, size_t index) {
+    const struct trial_operand *from = &trial->operands[operand];
+    return dtype_load(from->is.dtype, from->host, GUARD + index);
+}
+
+void trial_row(const clat_trial *trial, unsigned operand, size_t index, size_t stride, size_t count,
+               double *out) {
+    const struct trial_operand *from = &trial->operands[operand];
+    for (size_t i = 0; i < count; i++)
+        out[i] = dtype_load(from->is.dtype, from->host, GUARD + index + i * stride);
+}
+
+void trial_judge(clat_trial *trial, unsigned operand, size_t index, double reference, double bound,
+                 const char *format, ...) {
+    const double got = trial_value(trial, operand, index);
+    double error = fabs(got - reference);
+    if (got == reference || (isnan(got) && isnan(reference)))
+        error = 0;
+    else if (isnan(error) || !isfinite(reference))
+        error = INFINITY;
+    const double excess = bound > 0 ? error / bound : error;
+    trial->wrong |= error > bound;
+    if (excess < trial->worst_excess || (excess == 0 && trial->verdict->where[0] != '\0'))
+        return;
+    trial->worst_excess = excess;
+    trial->verdict->worst = error;
+    trial->verdict->bound = bound;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(trial->verdict->where, sizeof trial->verdict->where, format, args);
+    va_end(args);
+}
+
+static clat_status poison(clat_trial *trial) {
+    clat_status st = CLAT_OK;
+    for (unsigned i = 0; i < trial->count; i++) {
+        struct trial_operand *operand = &trial->operands[i];
+        if (!operand->is.output)
+            continue;
+        fill(operand, &trial->random);
+        TRY_CL(clEnqueueWriteBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
+                                    operand->host, 0, NULL, NULL));
+    }
+out:
+    return st;
+}
+
+/* Reads the outputs back and looks at every operand's guards. */
+static clat_status read_back(clat_trial *trial, bool *guards) {
+    clat_status st = CLAT_OK;
+    *guards = true;
+    for (unsigned i = 0; i < trial->count; i++) {
+        struct trial_operand *operand = &trial->operands[i];
+        if (!operand->is.output)
+            continue;
+        TRY_CL(clEnqueueReadBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
+                                   operand->host, 0, NULL, NULL));
+        for (size_t g = 0; g < GUARD; g++) {
+            const size_t behind = GUARD + operand->is.elements + g;
+            if (dtype_load(operand->is.dtype, operand->host, g) != GUARD_VALUE ||
+                dtype_load(operand->is.dtype, operand->host, behind) != GUARD_VALUE)
+                *guards = false;
+        }
+    }
+out:
+    return st;
+}
+
+clat_status clat_trial_verify(clat_trial *trial, const clat_plan *plan, clat_verdict *verdict) {
+    clat_status st = CLAT_OK;
+    status_clear();
+    if (trial == NULL || verdict == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL",
+                           trial == NULL ? "trial" : "verdict");
+    *verdict = (clat_verdict){0};
+    if (plan != NULL) {
+        TRY(check_plan(trial, plan));
+        TRY(poison(trial));
+        TRY(plan_operation(plan)->trial->run(trial, plan, trial->queue, NULL));
+    }
+    TRY_CL(clFinish(trial->queue));
+    TRY(read_back(trial, &verdict->guards));
+    trial->verdict = verdict;
+    trial->worst_excess = 0;
+    trial->wrong = false;
+    TRY(plan_operation(trial->plan)->trial->judge(plan_raw_problem(trial->plan), trial));
+    verdict->ok = verdict->guards && !trial->wrong;
+out:
+    if (trial != NULL)
+        trial->verdict = NULL;
+    return st;
+}
