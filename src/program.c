@@ -31,6 +31,9 @@ clat_status program_store_open(struct program_store *store, cl_context cl, struc
                                struct cache *cache, const char *kernel_dir,
                                const struct logger *log) {
     *store = (struct program_store){.cl = cl, .device = device, .cache = cache, .log = log};
+    /* PoCL keeps compiled work-groups on disk on its own, whereas asking it for a binary compiles
+     * every kernel once more for all other work-group sizes: three times the build. */
+    store->store_binaries = device->vendor != VENDOR_POCL;
     source_directories(store->directory, kernel_dir, log);
     pthread_mutex_init(&store->lock, NULL);
     return CLAT_OK;
@@ -267,7 +270,7 @@ clat_status program_get(cl_program *out, struct program_store *store,
         TRY(build(&program, store, &source, request->source));
     log_printf(store->log, CLAT_LOG_DEBUG, "%s: %s", request->source,
                stored ? "loaded from the disk cache" : "built from source");
-    if (!stored)
+    if (!stored && store->store_binaries)
         store_binary(store, key, program);
     TRY(keep(store, key, &program));
     *out = program;
