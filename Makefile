@@ -2,7 +2,7 @@
 #
 # Everything built lies under $(BUILD). Sources are found by wildcard: a new file needs no line here.
 
-VERSION  := 0.1.0
+VERSION   := 0.1.0
 SOVERSION := 0
 
 BUILD    ?= build
@@ -17,26 +17,26 @@ BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR    ?= $(PREFIX)/share
-DOCDIR     ?= $(DATADIR)/doc/clattice
 DESTDIR    ?=
 
-KERNEL_DIR := $(DATADIR)/clattice/kernels
+PKGDATADIR := $(DATADIR)/clattice
+KERNEL_DIR := $(PKGDATADIR)/kernels
 
 # ---- flags ---------------------------------------------------------------------------------------
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wconversion $(WERROR)
-override CPPFLAGS += -D_GNU_SOURCE -Iinclude -Isrc
-override CFLAGS   += -std=c11 -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE)
-override LDFLAGS  += -pthread $(SANITIZE)
+ALL_CPPFLAGS = -D_GNU_SOURCE -Iinclude -Isrc -Icl $(OWN_CPPFLAGS) $(CPPFLAGS)
+ALL_CFLAGS   = -std=c11 -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) $(CFLAGS)
+ALL_LDFLAGS  = -pthread $(SANITIZE) $(LDFLAGS)
 LIBS := -lOpenCL -ljansson -pthread -lm
 
-# Other people's libraries that `clattice bench` compares with; each is used if it is installed.
-peer = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
-PEERS := $(call peer,clblast) $(call peer,openblas)
-PEER_FLAGS := $(if $(filter clblast,$(PEERS)),-DHAVE_CLBLAST) \
-              $(if $(filter openblas,$(PEERS)),-DHAVE_OPENBLAS)
-PEER_FLAGS += $(if $(strip $(PEERS)),$(shell pkg-config --cflags $(PEERS)))
-PEER_LIBS  := $(if $(strip $(PEERS)),$(shell pkg-config --libs $(PEERS)))
+# What `clattice bench` compares with. The library needs neither; without them there is no command.
+PEERS := clblast openblas
+HAVE_PEERS := $(shell pkg-config --exists $(PEERS) 2>/dev/null && echo yes)
+ifdef HAVE_PEERS
+    PEER_CFLAGS := $(shell pkg-config --cflags $(PEERS))
+    PEER_LIBS   := $(shell pkg-config --libs $(PEERS))
+endif
 
 # ---- files ---------------------------------------------------------------------------------------
 
@@ -45,68 +45,84 @@ LIB_SOURCES  := $(sort $(wildcard src/*.c src/ops/*.c))
 TOOL_SOURCES := $(sort $(wildcard tools/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_HELPERS := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
+TEST_SCRIPTS := $(sort $(wildcard tests/test_*.sh))
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB_OBJECTS    := $(call object,$(LIB_SOURCES)) $(BUILD)/obj/embedded_kernels.o
 TOOL_OBJECTS   := $(call object,$(TOOL_SOURCES))
+TEST_OBJECTS   := $(call object,$(TEST_SOURCES))
 HELPER_OBJECTS := $(call object,$(TEST_HELPERS))
 TESTS          := $(TEST_SOURCES:tests/%.c=$(BUILD)/tests/%)
 
 STATIC_LIB := $(BUILD)/libclattice.a
 SHARED_LIB := $(BUILD)/libclattice.so
 SONAME     := libclattice.so.$(SOVERSION)
+REAL_NAME  := libclattice.so.$(VERSION)
 TOOL       := $(BUILD)/clattice
+
+# ---- building ------------------------------------------------------------------------------------
 
 # One line for each command; V=1 shows them whole.
 ifeq ($(V),)
     say = @printf '  %-6s %s\n' $(1) '$(2)';
 endif
 
-# ---- building ------------------------------------------------------------------------------------
+.PHONY: all lib tool
+all: lib tool ## build the library and the command (default)
 
-.PHONY: all
-all: $(STATIC_LIB) $(SHARED_LIB) $(if $(TOOL_SOURCES),$(TOOL)) ## build library and command (default)
+lib: $(STATIC_LIB) $(SHARED_LIB) ## build only the library
+
+ifdef HAVE_PEERS
+tool: $(TOOL)
+else
+tool:
+	@echo 'The command clattice is not built: it needs $(PEERS). "make setup" installs them.'
+endif
 
 $(STATIC_LIB): $(LIB_OBJECTS)
 	@rm -f $@
 	$(call say,AR,$@)$(AR) rcs $@ $^
 
 $(SHARED_LIB): $(LIB_OBJECTS) src/libclattice.map
-	$(call say,LD,$@)$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script,src/libclattice.map \
-	    -o $(BUILD)/libclattice.so.$(VERSION) $(LIB_OBJECTS) $(LIBS)
-	@ln -sf libclattice.so.$(VERSION) $(BUILD)/$(SONAME)
+	$(call say,LD,$@)$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,$(SONAME) \
+	    -Wl,--version-script,src/libclattice.map -o $(BUILD)/$(REAL_NAME) $(LIB_OBJECTS) $(LIBS)
+	@ln -sf $(REAL_NAME) $(BUILD)/$(SONAME)
 	@ln -sf $(SONAME) $@
 
-# Found beside the build and, once installed, from BINDIR to LIBDIR.
-TOOL_RPATH := $$ORIGIN:$$ORIGIN/$(shell realpath -m --relative-to=$(BINDIR) $(LIBDIR))
+# Finds the library beside itself and, once installed, in LIBDIR.
+TOOL_RPATH = $$ORIGIN:$$ORIGIN/$(shell realpath -m --relative-to=$(BINDIR) $(LIBDIR))
 
 $(TOOL): $(TOOL_OBJECTS) $(SHARED_LIB)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -Wl,-rpath,'$(TOOL_RPATH)' -o $@ $(TOOL_OBJECTS) \
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -Wl,-rpath,'$(TOOL_RPATH)' -o $@ $(TOOL_OBJECTS) \
 	    -L$(BUILD) -lclattice $(PEER_LIBS) $(LIBS)
 
-$(TOOL_OBJECTS): override CPPFLAGS += $(PEER_FLAGS)
-$(LIB_OBJECTS): override CPPFLAGS += -DCLATTICE_INSTALLED_KERNELS='"$(KERNEL_DIR)"'
+$(LIB_OBJECTS): OWN_CPPFLAGS := -DCLATTICE_INSTALLED_KERNELS='"$(KERNEL_DIR)"'
+$(TOOL_OBJECTS): OWN_CPPFLAGS := $(PEER_CFLAGS)
+$(TEST_OBJECTS) $(HELPER_OBJECTS): OWN_CPPFLAGS := -Itests \
+    -DHARNESS_BUILD_DIR='"$(abspath $(BUILD))"' -DHARNESS_KERNEL_DIR='"$(CURDIR)/cl"'
+
+compile = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(compile)
 
 # The copy of cl/ inside the library.
-$(BUILD)/embedded_kernels.c: tools/embed.sh $(KERNELS) $(BUILD)/kernels
+$(BUILD)/obj/embedded_kernels.o: $(BUILD)/embedded_kernels.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(compile)
+
+$(BUILD)/embedded_kernels.c: tools/embed.sh $(KERNELS) $(BUILD)/kernels $(BUILD)/flags
 	$(call say,EMBED,cl/)tools/embed.sh $(KERNELS) >$@
 
-$(BUILD)/obj/embedded_kernels.o: $(BUILD)/embedded_kernels.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-
-# Files that change only when what they record changes, so that other flags or a removed kernel
-# rebuild what depends on them.
-record = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
-    printf '%s\n' '$(subst ','\'',$(1))' >$@
+# Files that change only when what they record changes: other flags or a removed kernel rebuild what
+# depends on them.
+record = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
+    cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 .PHONY: FORCE
 $(BUILD)/flags: FORCE
-	$(call record,$(CC) $(CPPFLAGS) $(CFLAGS) $(PEER_FLAGS) $(KERNEL_DIR))
+	$(call record,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(PEER_CFLAGS) $(KERNEL_DIR))
 $(BUILD)/kernels: FORCE
 	$(call record,$(KERNELS))
 
@@ -116,8 +132,9 @@ $(BUILD)/kernels: FORCE
 setup: ## install missing packages (NO_INSTALL=1: only list them)
 	@CC='$(CC)' tools/setup.sh
 
-# Set-up may bring what the variables above look for, so the work behind it is a second make.
-again = +@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+# Set-up may bring what the variables above look for: what comes after it is a second make.
+jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+again = +@$(MAKE) --no-print-directory $(jobs)
 
 .PHONY: run
 run: setup ## install what is missing, build, show a first result
@@ -127,7 +144,7 @@ run: setup ## install what is missing, build, show a first result
 .PHONY: test test-full test-programs
 test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
 	$(again) all test-programs
-	@BUILD='$(BUILD)' T='$(T)' CC='$(CC)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
+	+@BUILD='$(BUILD)' T='$(T)' MAKE='$(MAKE)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
 
 test-full: export CLATTICE_TEST_FULL = 1
 test-full: test ## the same with the slow sweeps
@@ -142,15 +159,87 @@ $(BUILD)/tests/helpers.a: $(HELPER_OBJECTS)
 	$(call say,AR,$@)$(AR) rcs $@ $^
 
 $(BUILD)/tests/test_%: $(BUILD)/obj/tests/test_%.o $(BUILD)/tests/helpers.a $(STATIC_LIB)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
-
-$(call object,$(TEST_SOURCES) $(TEST_HELPERS)): override CPPFLAGS += -Itests \
-    -DHARNESS_BUILD_DIR='"$(abspath $(BUILD))"' -DHARNESS_KERNEL_DIR='"$(CURDIR)/cl"'
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
 .PHONY: bench
 bench: setup ## build and run the default benchmarks
 	$(again) all
 	@CLATTICE_KERNEL_DIR=cl $(TOOL) bench
+
+# ---- checking ------------------------------------------------------------------------------------
+
+# The suppressions name drivers only. cmocka's own handler would hide where a crash happened.
+ASAN_ENVIRONMENT := ASAN_OPTIONS=allow_user_segv_handler=0:detect_stack_use_after_return=1 \
+    LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
+    UBSAN_OPTIONS=print_stacktrace=1
+
+.PHONY: asan
+asan: setup ## run the tests under the address and undefined-behaviour sanitizers
+	+@$(ASAN_ENVIRONMENT) $(MAKE) --no-print-directory test BUILD='$(BUILD)/asan' TEST_SCRIPTS= \
+	    CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
+
+C_FILES := $(wildcard include/clattice/*.h src/*.[ch] src/ops/*.[ch] tools/*.[ch] tests/*.[ch] \
+    docs/examples/*.[ch])
+SHELL_FILES := $(wildcard tools/*.sh tests/*.sh) .ci/run
+
+.PHONY: lint lint-format lint-clang lint-tidy lint-shell
+lint: ## check layout, clang's warnings, clang-tidy, the header as C++, shell scripts
+	@CC='$(CC)' tools/setup.sh lint
+	$(again) lint-format lint-clang lint-tidy lint-shell
+
+lint-format:
+	clang-format --dry-run -Werror $(C_FILES)
+
+lint-clang:
+	+@$(MAKE) --no-print-directory lib tool test-programs CC=clang BUILD='$(BUILD)/clang'
+	clang -x c++ -std=c++11 -Wall -Wextra -fsyntax-only include/clattice/clattice.h
+
+lint-tidy:
+	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $(JOBS) -n 4 sh -c \
+	    'clang-tidy --quiet "$$@" -- -std=c11 $(TIDY_CPPFLAGS) 2>/dev/null' clang-tidy
+
+TIDY_CPPFLAGS = $(ALL_CPPFLAGS) -Itests $(PEER_CFLAGS) -DCLATTICE_INSTALLED_KERNELS=\"\" \
+    -DHARNESS_BUILD_DIR=\"\" -DHARNESS_KERNEL_DIR=\"\"
+
+lint-shell:
+	shellcheck $(SHELL_FILES)
+
+.PHONY: format
+format: ## lay out all C files with clang-format
+	@CC='$(CC)' tools/setup.sh lint
+	clang-format -i $(C_FILES)
+
+# ---- installing ----------------------------------------------------------------------------------
+
+INSTALL_DATA    := install -m 644
+INSTALL_PROGRAM := install -m 755
+to = $(DESTDIR)$(1)
+
+.PHONY: install uninstall
+install: all ## install below PREFIX (/usr/local); DESTDIR, LIBDIR, ... as usual
+	install -d $(call to,$(INCLUDEDIR)/clattice) $(call to,$(LIBDIR)/pkgconfig)
+	$(INSTALL_DATA) include/clattice/clattice.h $(call to,$(INCLUDEDIR)/clattice)
+	$(INSTALL_DATA) $(STATIC_LIB) $(call to,$(LIBDIR))
+	$(INSTALL_PROGRAM) $(BUILD)/$(REAL_NAME) $(call to,$(LIBDIR))
+	ln -sf $(REAL_NAME) $(call to,$(LIBDIR)/$(SONAME))
+	ln -sf $(SONAME) $(call to,$(LIBDIR)/libclattice.so)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' src/clattice.pc.in \
+	    >$(call to,$(LIBDIR)/pkgconfig/clattice.pc)
+	for file in $(KERNELS:cl/%=%); do \
+	    $(INSTALL_DATA) -D cl/$$file $(call to,$(KERNEL_DIR))/$$file || exit 1; \
+	done
+ifdef HAVE_PEERS
+	$(INSTALL_PROGRAM) -D $(TOOL) $(call to,$(BINDIR)/clattice)
+endif
+
+uninstall: ## remove what install put there
+	rm -f $(call to,$(LIBDIR))/libclattice.a $(call to,$(LIBDIR))/libclattice.so* \
+	    $(call to,$(LIBDIR)/pkgconfig/clattice.pc) $(call to,$(BINDIR)/clattice)
+	rm -rf $(call to,$(INCLUDEDIR)/clattice) $(call to,$(PKGDATADIR))
+
+# ---- the rest ------------------------------------------------------------------------------------
 
 .PHONY: clean
 clean: ## remove everything built
@@ -163,5 +252,4 @@ help: ## this list
 .DELETE_ON_ERROR:
 .SECONDARY:
 
--include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(TOOL_OBJECTS) $(HELPER_OBJECTS) \
-    $(call object,$(TEST_SOURCES)))
+-include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(TOOL_OBJECTS) $(HELPER_OBJECTS) $(TEST_OBJECTS))

@@ -25,6 +25,9 @@ need_command() { # command, package, what for
 # Prints the names of the packages whose header the compiler does not find.
 missing_headers() {
     "$compiler" -E -P -x c - <<'EOF' | sed '/^$/d'
+#if !__has_include(<stdio.h>)
+libc6-dev
+#endif
 #if !__has_include(<CL/cl.h>)
 ocl-icd-opencl-dev
 #endif
@@ -73,10 +76,11 @@ need_command pkg-config pkg-config 'finds installed libraries'
 if command -v "$compiler" >/dev/null; then
     headers=$(missing_headers)
 else
-    headers='ocl-icd-opencl-dev libjansson-dev libxxhash-dev libcmocka-dev'
+    headers='libc6-dev ocl-icd-opencl-dev libjansson-dev libxxhash-dev libcmocka-dev'
 fi
 for package in $headers; do
     case $package in
+    libc6-dev) need "$package" 'C library' ;;
     ocl-icd-opencl-dev) need "$package" 'OpenCL headers and loader' ;;
     libjansson-dev) need "$package" 'reads and writes the files of tuned values' ;;
     libxxhash-dev) need "$package" 'hashes for the program cache (header only)' ;;
