@@ -96,7 +96,9 @@ $(TOOL): $(TOOL_OBJECTS) $(SHARED_LIB)
 	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -Wl,-rpath,'$(TOOL_RPATH)' -o $@ $(TOOL_OBJECTS) \
 	    -L$(BUILD) -lclattice $(PEER_LIBS) $(LIBS)
 
-$(LIB_OBJECTS): OWN_CPPFLAGS := -DCLATTICE_INSTALLED_KERNELS='"$(KERNEL_DIR)"'
+# The only object that knows PREFIX.
+$(call object,src/source.c): OWN_CPPFLAGS := -DCLATTICE_INSTALLED_KERNELS='"$(KERNEL_DIR)"'
+$(call object,src/source.c): $(BUILD)/prefix
 $(TOOL_OBJECTS): OWN_CPPFLAGS := $(PEER_CFLAGS)
 $(TEST_OBJECTS) $(HELPER_OBJECTS): OWN_CPPFLAGS := -Itests \
     -DHARNESS_BUILD_DIR='"$(abspath $(BUILD))"' -DHARNESS_KERNEL_DIR='"$(CURDIR)/cl"'
@@ -122,7 +124,9 @@ record = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 
 .PHONY: FORCE
 $(BUILD)/flags: FORCE
-	$(call record,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(PEER_CFLAGS) $(KERNEL_DIR))
+	$(call record,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(PEER_CFLAGS))
+$(BUILD)/prefix: FORCE
+	$(call record,$(KERNEL_DIR))
 $(BUILD)/kernels: FORCE
 	$(call record,$(KERNELS))
 
@@ -143,7 +147,7 @@ run: setup ## install what is missing, build, show a first result
 
 .PHONY: test test-full test-programs
 test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
-	$(again) all test-programs
+	$(again) $(if $(T),,all) test-programs
 	+@BUILD='$(BUILD)' T='$(T)' MAKE='$(MAKE)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
 
 test-full: export CLATTICE_TEST_FULL = 1

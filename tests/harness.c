@@ -2,6 +2,7 @@
 
 #include "dtype.h"
 
+#include <errno.h>
 #include <ftw.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,20 +21,17 @@ static size_t end_count;
 static char **temp_dirs;
 static size_t temp_dir_count;
 
-void harness_at_end(void (*function)(void))
-{
+void harness_at_end(void (*function)(void)) {
     assert_true(end_count < sizeof end_functions / sizeof *end_functions);
     end_functions[end_count++] = function;
 }
 
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *ftw)
-{
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *ftw) {
     (void)info, (void)type, (void)ftw;
     return remove(path);
 }
 
-static void clean_up(void)
-{
+static void clean_up(void) {
     while (end_count > 0)
         end_functions[--end_count]();
     while (temp_dir_count > 0) {
@@ -48,8 +46,7 @@ static void clean_up(void)
 }
 
 /* Drivers keep caches too: below the build directory they neither meet nor fill the user's. */
-static void set_environment(void)
-{
+static void set_environment(void) {
     static const char *const ours[] = {"CLATTICE_KERNEL_DIR", "CLATTICE_CACHE_DIR",
                                        "CLATTICE_TUNED_FILE"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
@@ -58,8 +55,7 @@ static void set_environment(void)
     setenv("CUDA_CACHE_PATH", HARNESS_BUILD_DIR "/test-cache/nvidia", 0);
 }
 
-int harness_run(const struct CMUnitTest *tests, size_t count)
-{
+int harness_run(const struct CMUnitTest *tests, size_t count) {
     const char *pattern = getenv("CLATTICE_TEST");
     if (pattern)
         cmocka_set_test_filter(pattern);
@@ -69,8 +65,7 @@ int harness_run(const struct CMUnitTest *tests, size_t count)
     return failed != 0;
 }
 
-void harness_add(const char *name, CMUnitTestFunction function, const void *initial_state)
-{
+void harness_add(const char *name, CMUnitTestFunction function, const void *initial_state) {
     struct CMUnitTest *grown = realloc(added_tests, (added_count + 1) * sizeof *grown);
     if (!grown)
         abort();
@@ -78,18 +73,15 @@ void harness_add(const char *name, CMUnitTestFunction function, const void *init
     added_tests[added_count++] = (struct CMUnitTest)HARNESS_CASE(name, function, initial_state);
 }
 
-int harness_run_added(void)
-{
+int harness_run_added(void) {
     return harness_run(added_tests, added_count);
 }
 
-bool harness_full(void)
-{
+bool harness_full(void) {
     return getenv("CLATTICE_TEST_FULL") != NULL;
 }
 
-const char *harness_temp_dir(void)
-{
+const char *harness_temp_dir(void) {
     const char *base = getenv("TMPDIR");
     size_t bytes = (base ? strlen(base) : 0) + 64;
     char *dir = harness_alloc(bytes);
@@ -104,8 +96,7 @@ const char *harness_temp_dir(void)
 /* ------------------------------------------------------------------ assertions -------------- */
 
 void harness_assert_status(clat_status expected, clat_status got, const char *call,
-                           const char *file, int line)
-{
+                           const char *file, int line) {
     if (got == expected)
         return;
     print_error("%s\n    gave %s, expected %s\n    \"%s\"\n", call, clat_status_name(got),
@@ -113,13 +104,11 @@ void harness_assert_status(clat_status expected, clat_status got, const char *ca
     _fail(file, line);
 }
 
-static bool is_word_character(char c)
-{
+static bool is_word_character(char c) {
     return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static bool has_word(const char *text, const char *word)
-{
+static bool has_word(const char *text, const char *word) {
     size_t length = strlen(word);
     for (const char *at = strstr(text, word); at; at = strstr(at + 1, word)) {
         bool starts = at == text || !is_word_character(at[-1]);
@@ -129,16 +118,14 @@ static bool has_word(const char *text, const char *word)
     return false;
 }
 
-void harness_assert_error_names(const char *word, const char *file, int line)
-{
+void harness_assert_error_names(const char *word, const char *file, int line) {
     if (has_word(clat_error_text(), word))
         return;
     print_error("the error text does not name \"%s\":\n    \"%s\"\n", word, clat_error_text());
     _fail(file, line);
 }
 
-void harness_assert_cl(cl_int code, const char *call, const char *file, int line)
-{
+void harness_assert_cl(cl_int code, const char *call, const char *file, int line) {
     if (code == CL_SUCCESS)
         return;
     print_error("%s\n    gave OpenCL code %d\n", call, (int)code);
@@ -146,8 +133,7 @@ void harness_assert_cl(cl_int code, const char *call, const char *file, int line
 }
 
 /* Infinity where the two cannot be compared: a NaN or infinity that the other one is not. */
-static double error_of(double got, double expected)
-{
+static double error_of(double got, double expected) {
     if (isnan(expected))
         return isnan(got) ? 0.0 : INFINITY;
     if (got == expected)
@@ -158,8 +144,7 @@ static double error_of(double got, double expected)
 
 void harness_assert_matrix(const char *name, clat_dtype dtype, const void *got, size_t rows,
                            size_t cols, size_t ld, const double *expected, const double *bounds,
-                           double tolerance, const char *file, int line)
-{
+                           double tolerance, const char *file, int line) {
     size_t bad = 0, first = 0, worst = 0;
     double worst_excess = -INFINITY;
 
@@ -192,38 +177,32 @@ void harness_assert_matrix(const char *name, clat_dtype dtype, const void *got, 
 
 /* ------------------------------------------------------------------ data -------------------- */
 
-uint64_t harness_random(uint64_t *seed)
-{
+uint64_t harness_random(uint64_t *seed) {
     uint64_t z = *seed += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
 }
 
-uint64_t harness_random_below(uint64_t *seed, uint64_t bound)
-{
+uint64_t harness_random_below(uint64_t *seed, uint64_t bound) {
     return harness_random(seed) % bound;
 }
 
-double harness_random_real(uint64_t *seed, double range)
-{
+double harness_random_real(uint64_t *seed, double range) {
     return ((double)(harness_random(seed) >> 11) * 0x1p-52 - 1.0) * range;
 }
 
-void harness_fill(clat_dtype dtype, void *data, size_t count, uint64_t seed, double range)
-{
+void harness_fill(clat_dtype dtype, void *data, size_t count, uint64_t seed, double range) {
     for (size_t i = 0; i < count; i++)
         dtype_store(dtype, data, i, harness_random_real(&seed, range));
 }
 
-void harness_fill_value(clat_dtype dtype, void *data, size_t count, double value)
-{
+void harness_fill_value(clat_dtype dtype, void *data, size_t count, double value) {
     for (size_t i = 0; i < count; i++)
         dtype_store(dtype, data, i, value);
 }
 
-void *harness_alloc(size_t bytes)
-{
+void *harness_alloc(size_t bytes) {
     void *data = malloc(bytes ? bytes : 1);
     assert_non_null(data);
     return data;

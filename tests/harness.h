@@ -18,9 +18,9 @@
  *         return harness_run_added();
  *     }
  *
- * Programs run from the repository's root, on the device CLATTICE_DEVICE names. The other CLATTICE_*
- * variables are unset, so that a test means the same on every machine. CLATTICE_TEST=pattern runs
- * only the cases whose names match (`*` and `?`).
+ * Programs run from the repository's root, on the device CLATTICE_DEVICE names. The other
+ * CLATTICE_* variables are unset, so that a test means the same on every machine.
+ * CLATTICE_TEST=pattern runs only the cases whose names match (`*` and `?`).
  */
 #ifndef CLAT_HARNESS_H
 #define CLAT_HARNESS_H
@@ -40,8 +40,7 @@
     { (name), (function), NULL, NULL, (void *)(uintptr_t)(const void *)(initial_state) }
 
 #define HARNESS_MAIN(tests)                                                                        \
-    int main(void)                                                                                 \
-    {                                                                                              \
+    int main(void) {                                                                               \
         return harness_run((tests), sizeof(tests) / sizeof(tests)[0]);                             \
     }
 

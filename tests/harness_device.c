@@ -7,20 +7,17 @@
 static clat_context *context;
 static cl_command_queue queue;
 
-static void release_queue(void)
-{
+static void release_queue(void) {
     clReleaseCommandQueue(queue);
     queue = NULL;
 }
 
-static void release_context(void)
-{
+static void release_context(void) {
     clat_context_release(context);
     context = NULL;
 }
 
-clat_context_options harness_options(void)
-{
+clat_context_options harness_options(void) {
     clat_context_options options = CLAT_CONTEXT_OPTIONS_INIT;
     options.kernel_dir = HARNESS_KERNEL_DIR;
     options.cache_dir = HARNESS_BUILD_DIR "/test-cache";
@@ -28,8 +25,7 @@ clat_context_options harness_options(void)
     return options;
 }
 
-clat_context *harness_context(void)
-{
+clat_context *harness_context(void) {
     if (!context) {
         clat_context_options options = harness_options();
         assert_ok(clat_context_create(&context, &options));
@@ -38,18 +34,16 @@ clat_context *harness_context(void)
     return context;
 }
 
-cl_command_queue harness_new_queue(cl_command_queue_properties properties)
-{
+cl_command_queue harness_new_queue(cl_command_queue_properties properties) {
     clat_context *ctx = harness_context();
     cl_int err = CL_SUCCESS;
-    cl_command_queue made = clCreateCommandQueue(clat_context_cl(ctx), clat_context_device(ctx),
-                                                 properties, &err);
+    cl_command_queue made =
+        clCreateCommandQueue(clat_context_cl(ctx), clat_context_device(ctx), properties, &err);
     assert_cl(err);
     return made;
 }
 
-cl_command_queue harness_queue(void)
-{
+cl_command_queue harness_queue(void) {
     if (!queue) {
         queue = harness_new_queue(0);
         harness_at_end(release_queue);
@@ -57,16 +51,14 @@ cl_command_queue harness_queue(void)
     return queue;
 }
 
-bool harness_device_is_cpu(void)
-{
+bool harness_device_is_cpu(void) {
     cl_device_type type = 0;
     assert_cl(clGetDeviceInfo(clat_context_device(harness_context()), CL_DEVICE_TYPE, sizeof type,
                               &type, NULL));
     return (type & CL_DEVICE_TYPE_CPU) != 0;
 }
 
-cl_mem harness_buffer(size_t bytes, const void *data)
-{
+cl_mem harness_buffer(size_t bytes, const void *data) {
     cl_int err = CL_SUCCESS;
     size_t size = bytes ? bytes : 1;
     cl_mem buffer =
@@ -83,15 +75,13 @@ cl_mem harness_buffer(size_t bytes, const void *data)
     return buffer;
 }
 
-void harness_read(cl_mem buffer, size_t offset, size_t bytes, void *data)
-{
+void harness_read(cl_mem buffer, size_t offset, size_t bytes, void *data) {
     if (bytes)
         assert_cl(clEnqueueReadBuffer(harness_queue(), buffer, CL_TRUE, offset, bytes, data, 0,
                                       NULL, NULL));
 }
 
-void harness_write(cl_mem buffer, size_t offset, size_t bytes, const void *data)
-{
+void harness_write(cl_mem buffer, size_t offset, size_t bytes, const void *data) {
     if (bytes)
         assert_cl(clEnqueueWriteBuffer(harness_queue(), buffer, CL_TRUE, offset, bytes, data, 0,
                                        NULL, NULL));

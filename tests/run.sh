@@ -35,7 +35,7 @@ run_one() { # program
     timeout -k 10 "$TEST_TIMEOUT" "$1" >"$log" 2>&1 &
     # shellcheck disable=SC2064 # the process started just now
     trap "kill $!" INT TERM
-    wait $!
+    { wait $!; } 2>/dev/null
     status=$?
     tenths=$(((${EPOCHREALTIME/./} - start) / 100000))
 
