@@ -1,0 +1,160 @@
+#include "tool.h"
+
+#ifdef HAVE_CLBLAST
+#include "clblast.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+const char *const clblast_form_names[CLBLAST_N_FORMS] = {"loop", "strided", "batched"};
+
+enum { HALF_ONE_EXPONENT = 15, HALF_FRACTION_BITS = 10 };
+
+bool clblast_gemm_offsets(struct clblast_gemm *gemm, size_t count) {
+    gemm->count = count;
+    gemm->a_offset = calloc(count + 1, sizeof(size_t));
+    gemm->b_offset = calloc(count + 1, sizeof(size_t));
+    gemm->c_offset = calloc(count + 1, sizeof(size_t));
+    return (gemm->a_offset && gemm->b_offset && gemm->c_offset) || tool_error("out of memory");
+}
+
+void clblast_gemm_free(struct clblast_gemm *gemm) {
+    free(gemm->a_offset);
+    free(gemm->b_offset);
+    free(gemm->c_offset);
+    *gemm = (struct clblast_gemm){0};
+}
+
+static size_t stride(const size_t *offset, size_t count) {
+    return count > 1 ? offset[1] - offset[0] : 0;
+}
+
+/* Offsets that a stride describes. */
+static bool is_uniform(const size_t *offset, size_t count) {
+    for (size_t i = 1; i < count; i++)
+        if (offset[i] < offset[i - 1] || offset[i] - offset[i - 1] != stride(offset, count))
+            return false;
+    return true;
+}
+
+static bool form_applies(const struct clblast_gemm *g, enum clblast_form form) {
+    if (form == CLBLAST_LOOP)
+        return true;
+    if (g->dtype == CLAT_F16 || g->count < 2)
+        return false;
+    return form == CLBLAST_OFFSETS ||
+           (is_uniform(g->a_offset, g->count) && is_uniform(g->b_offset, g->count) &&
+            is_uniform(g->c_offset, g->count));
+}
+
+static CLBlastTranspose transpose(bool yes) {
+    return yes ? CLBlastTransposeYes : CLBlastTransposeNo;
+}
+
+static CLBlastLayout layout(const struct clblast_gemm *g) {
+    return g->layout == CLAT_COL_MAJOR ? CLBlastLayoutColMajor : CLBlastLayoutRowMajor;
+}
+
+static CLBlastStatusCode enqueue_one(const struct clblast_gemm *g, size_t i, cl_command_queue q) {
+    const CLBlastTranspose ta = transpose(g->trans_a), tb = transpose(g->trans_b);
+    switch (g->dtype) {
+    case CLAT_F64:
+        return CLBlastDgemm(layout(g), ta, tb, g->m, g->n, g->k, g->alpha, g->a, g->a_offset[i],
+                            g->lda, g->b, g->b_offset[i], g->ldb, 0, g->c, g->c_offset[i], g->ldc,
+                            &q, NULL);
+    case CLAT_F16: /* alpha is 1 here: the attention pipelines are f32 */
+        return CLBlastHgemm(layout(g), ta, tb, g->m, g->n, g->k,
+                            HALF_ONE_EXPONENT << HALF_FRACTION_BITS, g->a, g->a_offset[i], g->lda,
+                            g->b, g->b_offset[i], g->ldb, 0, g->c, g->c_offset[i], g->ldc, &q,
+                            NULL);
+    default:
+        return CLBlastSgemm(layout(g), ta, tb, g->m, g->n, g->k, (float)g->alpha, g->a,
+                            g->a_offset[i], g->lda, g->b, g->b_offset[i], g->ldb, 0, g->c,
+                            g->c_offset[i], g->ldc, &q, NULL);
+    }
+}
+
+static CLBlastStatusCode enqueue_strided(const struct clblast_gemm *g, cl_command_queue q) {
+    const CLBlastTranspose ta = transpose(g->trans_a), tb = transpose(g->trans_b);
+    const size_t sa = stride(g->a_offset, g->count), sb = stride(g->b_offset, g->count),
+                 sc = stride(g->c_offset, g->count);
+    if (g->dtype == CLAT_F64)
+        return CLBlastDgemmStridedBatched(
+            layout(g), ta, tb, g->m, g->n, g->k, g->alpha, g->a, g->a_offset[0], g->lda, sa, g->b,
+            g->b_offset[0], g->ldb, sb, 0, g->c, g->c_offset[0], g->ldc, sc, g->count, &q, NULL);
+    return CLBlastSgemmStridedBatched(layout(g), ta, tb, g->m, g->n, g->k, (float)g->alpha, g->a,
+                                      g->a_offset[0], g->lda, sa, g->b, g->b_offset[0], g->ldb, sb,
+                                      0, g->c, g->c_offset[0], g->ldc, sc, g->count, &q, NULL);
+}
+
+/* `alphas` holds the alphas, then as many zeros for the betas. */
+static CLBlastStatusCode enqueue_offsets(const struct clblast_gemm *g, cl_command_queue q,
+                                         void *alphas) {
+    const CLBlastTranspose ta = transpose(g->trans_a), tb = transpose(g->trans_b);
+    if (g->dtype == CLAT_F64) {
+        double *alpha = alphas;
+        for (size_t i = 0; i < g->count; i++)
+            alpha[i] = g->alpha;
+        return CLBlastDgemmBatched(layout(g), ta, tb, g->m, g->n, g->k, alpha, g->a, g->a_offset,
+                                   g->lda, g->b, g->b_offset, g->ldb, alpha + g->count, g->c,
+                                   g->c_offset, g->ldc, g->count, &q, NULL);
+    }
+    float *alpha = alphas;
+    for (size_t i = 0; i < g->count; i++)
+        alpha[i] = (float)g->alpha;
+    return CLBlastSgemmBatched(layout(g), ta, tb, g->m, g->n, g->k, alpha, g->a, g->a_offset,
+                               g->lda, g->b, g->b_offset, g->ldb, alpha + g->count, g->c,
+                               g->c_offset, g->ldc, g->count, &q, NULL);
+}
+
+bool clblast_gemm_enqueue(const struct clblast_gemm *g, cl_command_queue queue) {
+    CLBlastStatusCode code = CLBlastSuccess;
+    if (g->form == CLBLAST_STRIDED) {
+        code = enqueue_strided(g, queue);
+    } else if (g->form == CLBLAST_OFFSETS) {
+        void *alphas = calloc(2 * g->count, sizeof(double));
+        if (!alphas)
+            return tool_error("out of memory");
+        code = enqueue_offsets(g, queue, alphas);
+        free(alphas);
+    } else {
+        for (size_t i = 0; i < g->count && code == CLBlastSuccess; i++)
+            code = enqueue_one(g, i, queue);
+    }
+    return code == CLBlastSuccess || tool_error("CLBlast failed with code %d", (int)code);
+}
+
+static bool time_form(const struct clblast_gemm *g, cl_command_queue queue, double *seconds) {
+    *seconds = INFINITY;
+    for (int i = 0; i < 3; i++) { /* the first one compiles */
+        const double start = now_seconds();
+        if (!clblast_gemm_enqueue(g, queue) || !tool_cl(clFinish(queue), "clFinish"))
+            return false;
+        if (i > 0)
+            *seconds = fmin(*seconds, now_seconds() - start);
+    }
+    return true;
+}
+
+bool clblast_gemm_choose(struct clblast_gemm *g, cl_command_queue queue) {
+    enum clblast_form best = CLBLAST_LOOP;
+    double best_seconds = INFINITY;
+    if (g->count < 2)
+        return true;
+    for (int form = 0; form < CLBLAST_N_FORMS; form++) {
+        double seconds;
+        if (!form_applies(g, (enum clblast_form)form))
+            continue;
+        g->form = (enum clblast_form)form;
+        if (!time_form(g, queue, &seconds))
+            return false;
+        if (seconds < best_seconds) {
+            best_seconds = seconds;
+            best = g->form;
+        }
+    }
+    g->form = best;
+    return true;
+}
+
+#endif

@@ -1,0 +1,26 @@
+/* Masks as the command line writes them: full, causal, window:L,R, longformer:W,G,
+ * csr:BLOCK,DENSITY. */
+#ifndef MASK_SPEC_H
+#define MASK_SPEC_H
+
+#include "tool.h"
+
+struct mask_spec {
+    enum mask_form { MASK_FULL, MASK_CAUSAL, MASK_WINDOW, MASK_LONGFORMER, MASK_CSR } form;
+    int64_t left, right; /* window; longformer: both the same */
+    int64_t globals;     /* longformer */
+    uint32_t block;      /* csr */
+    double density;      /* csr: visible share of the blocks */
+};
+
+bool mask_spec_parse(const char *text, struct mask_spec *out);
+
+/* "longformer:128,16" into `text`; gives `text`. */
+const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec);
+
+/* A handle to release; NULL for `full`. csr: the diagonal and random blocks, always the same ones.
+ */
+clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
+                             size_t seq_k);
+
+#endif

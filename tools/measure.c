@@ -1,0 +1,184 @@
+#include "measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { MIN_SAMPLES = 3, MAX_SAMPLES = 25, MAX_REPS = 1000, MAX_BURST = 200 };
+
+/* A burst this long hides the cost of waiting for its end. */
+#define BURST_SECONDS 0.02
+#define REST_SECONDS 1e-3
+
+/* One that is timed: ours when `peer` is NULL. */
+struct contestant {
+    const struct peer *peer;
+    void *state;
+    clat_verdict verdict;
+    unsigned burst; /* runs in one sample */
+    unsigned count;
+    double sample[MAX_REPS]; /* seconds of one run */
+};
+
+struct contest {
+    clat_plan *plan;
+    clat_trial *trial;
+    unsigned count;
+    struct contestant *of[PEER_MAX + 1];
+};
+
+static bool run_burst(const struct contest *contest, struct contestant *who, double *seconds) {
+    bool ok;
+    if (!who->peer) {
+        ok = tool_clat(clat_trial_time(contest->trial, contest->plan, who->burst, seconds));
+        sleep_seconds(REST_SECONDS);
+    } else {
+        const double start = now_seconds();
+        ok = who->peer->run(who->state, who->burst);
+        *seconds = (now_seconds() - start) / who->burst;
+        sleep_seconds(who->peer->rest_seconds);
+    }
+    return ok;
+}
+
+/* Verifies, which is a warm-up too, and finds the length of a burst. */
+static bool prepare(const struct contest *contest, struct contestant *who,
+                    const struct spec *spec) {
+    double seconds;
+    if (who->peer) {
+        if (!peer_judge(who->peer, who->state, spec, contest->trial, &who->verdict))
+            return false;
+    } else if (!tool_clat(clat_trial_verify(contest->trial, contest->plan, &who->verdict))) {
+        return false;
+    }
+    who->burst = 1;
+    if (!run_burst(contest, who, &seconds))
+        return false;
+    const double runs = BURST_SECONDS / fmax(seconds, 1e-7);
+    who->burst = runs < 1 ? 1 : runs > MAX_BURST ? MAX_BURST : (unsigned)runs;
+    return true;
+}
+
+/* Rounds in which everybody gets one turn, so that all meet the same disturbances. */
+static bool play(struct contest *contest, const struct measure_options *options) {
+    const unsigned most = options->reps ? options->reps : MAX_SAMPLES;
+    const double start = now_seconds();
+    for (unsigned round = 0; round < most; round++) {
+        if (!options->reps && round >= MIN_SAMPLES && now_seconds() - start > options->seconds)
+            break;
+        for (unsigned i = 0; i < contest->count; i++) {
+            struct contestant *who = contest->of[i];
+            if (!run_burst(contest, who, &who->sample[who->count]))
+                return false;
+            who->count++;
+        }
+    }
+    return true;
+}
+
+static struct contestant *add(struct contest *contest, const struct peer *peer) {
+    struct contestant *who = calloc(1, sizeof *who);
+    if (!who) {
+        tool_error("out of memory");
+        return NULL;
+    }
+    who->peer = peer;
+    contest->of[contest->count++] = who;
+    return who;
+}
+
+static bool add_peers(struct contest *contest, clat_context *ctx, const struct spec *spec,
+                      const struct peer *const *peers, unsigned n_peers) {
+    char text[SPEC_TEXT_BYTES], why[PEER_WHY_BYTES];
+    for (unsigned i = 0; i < n_peers; i++) {
+        if (!peers[i]->supports(ctx, spec, why)) {
+            tool_note("%s left out of %s: %s", peers[i]->name, spec_print(text, sizeof text, spec),
+                      why);
+            continue;
+        }
+        struct contestant *who = add(contest, peers[i]);
+        if (!who || !peers[i]->open(&who->state, ctx, spec, contest->trial))
+            return false;
+    }
+    return true;
+}
+
+static void finish(struct measurement *out, const struct contest *contest) {
+    const clat_plan_info *info = clat_plan_get_info(contest->plan);
+    snprintf(out->implementation, sizeof out->implementation, "%s", info->implementation);
+    snprintf(out->tunables, sizeof out->tunables, "%s", info->tunables);
+    struct contestant *us = contest->of[0];
+    const double seconds = median(us->sample, us->count);
+    out->ms = seconds * 1e3;
+    out->gflops = seconds > 0 ? info->flops / seconds * 1e-9 : 0;
+    out->verdict = us->verdict;
+    for (unsigned i = 1; i < contest->count; i++) {
+        struct contestant *who = contest->of[i];
+        struct measure_peer *peer = &out->peers[out->n_peers++];
+        peer->peer = who->peer;
+        if (who->verdict.ok) {
+            peer->ms = median(who->sample, who->count) * 1e3;
+            peer->ratio = out->ms > 0 ? peer->ms / out->ms : 0;
+        } else {
+            tool_note("%s is wrong (%s: off by %.3g, bound %.3g): not compared", who->peer->name,
+                      who->verdict.where, who->verdict.worst, who->verdict.bound);
+        }
+    }
+}
+
+static void close_contest(struct contest *contest) {
+    for (unsigned i = 0; i < contest->count; i++) {
+        if (contest->of[i]->peer)
+            contest->of[i]->peer->close(contest->of[i]->state);
+        free(contest->of[i]);
+    }
+    clat_trial_release(contest->trial);
+    clat_plan_release(contest->plan);
+}
+
+bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec,
+             const struct peer *const *peers, unsigned n_peers,
+             const struct measure_options *options) {
+    struct contest contest = {0};
+    struct measure_options limits = *options;
+    bool ok = false;
+
+    *out = (struct measurement){.spec = *spec};
+    if (limits.reps > MAX_REPS)
+        limits.reps = MAX_REPS;
+    TRY(spec_plan(&contest.plan, ctx, spec));
+    TRY(tool_clat(clat_trial_create(&contest.trial, contest.plan, 1)));
+    TRY(add(&contest, NULL));
+    TRY(add_peers(&contest, ctx, spec, peers, n_peers));
+    for (unsigned i = 0; i < contest.count; i++)
+        TRY(prepare(&contest, contest.of[i], spec));
+    TRY(play(&contest, &limits));
+    finish(out, &contest);
+    ok = true;
+out:
+    close_contest(&contest);
+    return ok;
+}
+
+static json_t *real_or_null(double value, bool present) {
+    return present && isfinite(value) ? json_real(value) : json_null();
+}
+
+bool measure_add_json(json_t *rows, const struct measurement *m, const char *device) {
+    const unsigned n_rows = m->n_peers ? m->n_peers : 1;
+    for (unsigned i = 0; i < n_rows; i++) {
+        const struct measure_peer *p = m->n_peers ? &m->peers[i] : NULL;
+        json_t *row =
+            json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:b}",
+                      "op", spec_op_names[m->spec.op], "problem", spec_json(&m->spec), "dtype",
+                      clat_dtype_name(m->spec.dtype), "device", device, "implementation",
+                      m->implementation, "tunables", m->tunables, "ms", real_or_null(m->ms, true),
+                      "gflops", real_or_null(m->gflops, true), "peer", p ? p->peer->name : NULL,
+                      "peer_ms", real_or_null(p ? p->ms : 0, p && p->ms > 0), "ratio",
+                      real_or_null(p ? p->ratio : 0, p && p->ratio > 0), "max_err",
+                      real_or_null(m->verdict.worst, true), "err_bound",
+                      real_or_null(m->verdict.bound, true), "ok", m->verdict.ok);
+        if (!row || json_array_append_new(rows, row) != 0)
+            return tool_error("out of memory");
+    }
+    return true;
+}

@@ -1,0 +1,127 @@
+/* OpenBLAS on the host's copies of the operands. */
+
+#include "peer.h"
+
+#ifdef HAVE_OPENBLAS
+#include <cblas.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct state {
+    const struct spec *spec;
+    clat_trial *trial;
+    const void *a, *b;
+    void *c;
+};
+
+/* Both make OpenBLAS run kernels or blocks made for another CPU. */
+static const char *const shackles[] = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"};
+
+void peer_openblas_unshackle(char **argv) {
+    static const char guard[] = "CLATTICE_OPENBLAS_UNSHACKLED";
+    bool any = false;
+    for (size_t i = 0; i < 2; i++) {
+        any |= getenv(shackles[i]) != NULL;
+        unsetenv(shackles[i]);
+    }
+    if (!any || getenv(guard))
+        return;
+    tool_note("starting again without %s and %s, for OpenBLAS at its best", shackles[0],
+              shackles[1]);
+    setenv(guard, "1", 1);
+    execv("/proc/self/exe", argv);
+    tool_note("could not: %s", strerror(errno));
+}
+
+static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_WHY_BYTES]) {
+    (void)ctx;
+    if (spec->op != SPEC_GEMM)
+        snprintf(why, PEER_WHY_BYTES, "it has no attention");
+    else if (spec->dtype != CLAT_F32 && spec->dtype != CLAT_F64)
+        snprintf(why, PEER_WHY_BYTES, "it has no %s", clat_dtype_name(spec->dtype));
+    else if (spec->m > INT_MAX || spec->n > INT_MAX || spec->k > INT_MAX)
+        snprintf(why, PEER_WHY_BYTES, "its sizes are ints");
+    else if (!spec->m || !spec->n || !spec->k || !spec->batch)
+        snprintf(why, PEER_WHY_BYTES, "empty matrices have no leading dimension there");
+    else
+        return true;
+    return false;
+}
+
+static void close_state(void *opaque) {
+    struct state *state = opaque;
+    if (!state)
+        return;
+    free(state->c);
+    free(state);
+}
+
+static bool open_state(void **out, clat_context *ctx, const struct spec *spec, clat_trial *trial) {
+    struct state *state = calloc(1, sizeof *state);
+    const size_t bytes = spec->batch * spec->m * spec->n * clat_dtype_bytes(spec->dtype);
+    (void)ctx;
+    *out = state;
+    if (state) {
+        state->spec = spec;
+        state->trial = trial;
+        state->a = clat_trial_host(trial, "a");
+        state->b = clat_trial_host(trial, "b");
+        state->c = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    }
+    if (!state || !state->c) {
+        close_state(state);
+        *out = NULL;
+        return tool_error("out of memory");
+    }
+    memset(state->c, 0xff, bytes); /* NaN; and touched before it is timed */
+    return true;
+}
+
+static void multiply(const struct state *state, size_t index) {
+    const struct spec *s = state->spec;
+    const bool col = s->layout == CLAT_COL_MAJOR;
+    const enum CBLAS_ORDER order = col ? CblasColMajor : CblasRowMajor;
+    const enum CBLAS_TRANSPOSE ta = s->trans_a ? CblasTrans : CblasNoTrans;
+    const enum CBLAS_TRANSPOSE tb = s->trans_b ? CblasTrans : CblasNoTrans;
+    const int m = (int)s->m, n = (int)s->n, k = (int)s->k;
+    const int lda = s->trans_a != col ? m : k, ldb = s->trans_b != col ? k : n, ldc = col ? m : n;
+    const size_t a = index * s->m * s->k, b = index * s->k * s->n, c = index * s->m * s->n;
+    if (s->dtype == CLAT_F32)
+        cblas_sgemm(order, ta, tb, m, n, k, 1, (const float *)state->a + a, lda,
+                    (const float *)state->b + b, ldb, 0, (float *)state->c + c, ldc);
+    else
+        cblas_dgemm(order, ta, tb, m, n, k, 1, (const double *)state->a + a, lda,
+                    (const double *)state->b + b, ldb, 0, (double *)state->c + c, ldc);
+}
+
+static bool run(void *opaque, unsigned repeats) {
+    const struct state *state = opaque;
+    for (unsigned i = 0; i < repeats; i++)
+        for (size_t b = 0; b < state->spec->batch; b++)
+            multiply(state, b);
+    return true;
+}
+
+static bool publish(void *opaque) {
+    const struct state *state = opaque;
+    const size_t bytes = clat_dtype_bytes(state->spec->dtype);
+    size_t elements, offset;
+    cl_mem buffer = clat_trial_buffer(state->trial, spec_output(state->spec, &elements), &offset);
+    return tool_cl(clEnqueueWriteBuffer(clat_trial_queue(state->trial), buffer, CL_TRUE,
+                                        offset * bytes, elements * bytes, state->c, 0, NULL, NULL),
+                   "clEnqueueWriteBuffer");
+}
+
+/* Its threads spin for some 2^26 cycles before they sleep. */
+const struct peer peer_openblas = {.name = "openblas",
+                                   .rest_seconds = 30e-3,
+                                   .supports = supports,
+                                   .open = open_state,
+                                   .run = run,
+                                   .publish = publish,
+                                   .close = close_state};
+
+#endif

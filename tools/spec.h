@@ -1,0 +1,68 @@
+/* A problem as the command line and the suites write it, and its way into a plan. */
+#ifndef SPEC_H
+#define SPEC_H
+
+#include "args.h"
+#include "mask_spec.h"
+
+enum spec_op { SPEC_GEMM, SPEC_ATTENTION, SPEC_MHA, SPEC_N_OPS };
+
+struct spec {
+    enum spec_op op;
+    clat_dtype dtype;
+    size_t batch;
+    /* GEMM */
+    size_t m, n, k;
+    bool trans_a, trans_b;
+    clat_layout layout;
+    /* attention, mha */
+    size_t heads, kv_heads, seq_q, seq_k, head_dim; /* mha: seq_q = seq_k */
+    size_t embed;                                   /* mha */
+    struct mask_spec mask;
+    /* wishes; NULL: the library's choice */
+    const char *implementation, *tunables;
+};
+
+extern const char *const spec_op_names[SPEC_N_OPS];
+
+/* The problem that an operator's options start from. */
+struct spec spec_default(enum spec_op op);
+
+/* What the options of a command line said; unset ones keep the default of the operator. */
+struct spec_options {
+    size_t m, n, k, batch, heads, kv_heads, seq_q, seq_k, head_dim;
+    bool trans_a, trans_b;
+    int layout, dtype;
+    const char *mask, *implementation, *tunables;
+    bool gemm_given, attention_given, any_given; /* which options occurred */
+};
+
+struct spec_options spec_options_init(void);
+
+enum { SPEC_N_ARGS = 16 };
+
+/* Writes SPEC_N_ARGS rows of a command's option table. */
+void spec_args(struct arg *rows, struct spec_options *options);
+
+/* false: an option does not belong to the operator, or the mask is nonsense. */
+bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_options *options);
+
+enum { SPEC_WHY_BYTES = 512, SPEC_TEXT_BYTES = 128 };
+
+/* Makes the plan. A failure may be expected: its sentence goes to `why`. */
+clat_status spec_try_plan(clat_plan **out, clat_context *ctx, const struct spec *spec,
+                          char why[SPEC_WHY_BYTES]);
+
+/* The same where failure is failure. */
+bool spec_plan(clat_plan **out, clat_context *ctx, const struct spec *spec);
+
+/* "gemm f32 NT 1024x1024x1024" into `text`; gives `text`. */
+const char *spec_print(char *text, size_t size, const struct spec *spec);
+
+/* The problem's fields under the field's names. */
+json_t *spec_json(const struct spec *spec);
+
+/* The operand that holds the result, and its elements. */
+const char *spec_output(const struct spec *spec, size_t *elements);
+
+#endif

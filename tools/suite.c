@@ -1,0 +1,137 @@
+#include "suite.h"
+
+#include <string.h>
+
+const char suite_names[] = "gemm, attention, mha, sparse, default, all";
+
+struct spec suite_gemm(clat_dtype dtype, const char *trans, size_t m, size_t n, size_t k) {
+    struct spec spec = spec_default(SPEC_GEMM);
+    spec.dtype = dtype;
+    spec.trans_a = trans[0] == 'T';
+    spec.trans_b = trans[1] == 'T';
+    spec.m = m;
+    spec.n = n;
+    spec.k = k;
+    return spec;
+}
+
+struct spec suite_attention(clat_dtype dtype, size_t batch, size_t heads, size_t kv_heads,
+                            size_t seq, size_t head_dim, const char *mask) {
+    struct spec spec = spec_default(SPEC_ATTENTION);
+    spec.dtype = dtype;
+    spec.batch = batch;
+    spec.heads = heads;
+    spec.kv_heads = kv_heads;
+    spec.seq_q = spec.seq_k = seq;
+    spec.head_dim = head_dim;
+    spec.embed = heads * head_dim;
+    mask_spec_parse(mask, &spec.mask);
+    return spec;
+}
+
+struct spec suite_mha(size_t batch, size_t heads, size_t kv_heads, size_t seq, size_t head_dim,
+                      const char *mask) {
+    struct spec spec = suite_attention(CLAT_F32, batch, heads, kv_heads, seq, head_dim, mask);
+    spec.op = SPEC_MHA;
+    return spec;
+}
+
+static const char *const transposes[] = {"NN", "NT", "TN", "TT"};
+
+static size_t gemm(struct spec *out) {
+    size_t n = 0;
+    for (int t = 0; t < 4; t++)
+        out[n++] = suite_gemm(CLAT_F32, transposes[t], 1024, 1024, 1024);
+    for (int t = 0; t < 4; t++)
+        out[n++] = suite_gemm(CLAT_F32, transposes[t], 1000, 1021, 777);
+    out[n++] = suite_gemm(CLAT_F32, "NN", 2048, 2048, 2048);
+    out[n++] = suite_gemm(CLAT_F32, "NT", 2048, 1536, 512);
+    out[n++] = suite_gemm(CLAT_F32, "NT", 16, 1024, 1024);
+    out[n] = suite_gemm(CLAT_F32, "NN", 128, 128, 64);
+    out[n++].batch = 64;
+    out[n++] = suite_gemm(CLAT_F64, "NN", 1024, 1024, 1024);
+    out[n++] = suite_gemm(CLAT_F16, "NN", 1024, 1024, 1024);
+    out[n++] = suite_gemm(CLAT_BF16, "NN", 1024, 1024, 1024);
+    return n;
+}
+
+static size_t attention(struct spec *out) {
+    size_t n = 0;
+    out[n++] = suite_attention(CLAT_F32, 2, 8, 8, 1024, 64, "full");
+    out[n++] = suite_attention(CLAT_F32, 2, 8, 8, 1024, 64, "causal");
+    out[n++] = suite_attention(CLAT_F32, 2, 8, 2, 1024, 64, "full");
+    out[n++] = suite_attention(CLAT_F32, 2, 8, 8, 1024, 128, "full");
+    out[n++] = suite_attention(CLAT_F16, 2, 8, 8, 1024, 64, "full");
+    out[n++] = suite_attention(CLAT_BF16, 2, 8, 8, 1024, 64, "full");
+    return n;
+}
+
+static size_t mha(struct spec *out) {
+    size_t n = 0;
+    out[n++] = suite_mha(2, 8, 8, 1024, 64, "full");
+    out[n++] = suite_mha(2, 8, 8, 1024, 64, "causal");
+    out[n++] = suite_mha(2, 8, 2, 1024, 64, "full");
+    return n;
+}
+
+static size_t sparse(struct spec *out) {
+    size_t n = 0;
+    out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "longformer:128,16");
+    out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "csr:64,0.1");
+    out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "window:256,0");
+    out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "causal");
+    return n;
+}
+
+/* What is worth tuning on any device: each code variant once, at its usual size. */
+static size_t usual(struct spec *out) {
+    size_t n = 0;
+    for (int t = 0; t < 4; t++)
+        out[n++] = suite_gemm(CLAT_F32, transposes[t], 1024, 1024, 1024);
+    out[n++] = suite_gemm(CLAT_F16, "NN", 1024, 1024, 1024);
+    out[n++] = suite_gemm(CLAT_BF16, "NN", 1024, 1024, 1024);
+    out[n++] = suite_attention(CLAT_F32, 2, 8, 8, 1024, 64, "full");
+    out[n++] = suite_attention(CLAT_F32, 2, 8, 8, 1024, 64, "causal");
+    out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "longformer:128,16");
+    out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "csr:64,0.1");
+    return n;
+}
+
+static size_t all(struct spec *out) {
+    size_t n = gemm(out);
+    n += attention(out + n);
+    n += mha(out + n);
+    n += sparse(out + n);
+    return n;
+}
+
+size_t suite_get(const char *name, struct spec out[SUITE_MAX]) {
+    static const struct {
+        const char *name;
+        size_t (*fill)(struct spec *out);
+    } suites[] = {{"gemm", gemm},     {"attention", attention}, {"mha", mha},
+                  {"sparse", sparse}, {"default", usual},       {"all", all}};
+    for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)
+        if (strcmp(name, suites[i].name) == 0)
+            return suites[i].fill(out);
+    return 0;
+}
+
+size_t suite_from_options(struct spec out[SUITE_MAX], const char *word,
+                          const struct spec_options *options) {
+    const int op = find_word(word, spec_op_names, SPEC_N_OPS);
+    if (options->gemm_given || options->attention_given || options->any_given) {
+        if (op >= 0)
+            return spec_from_options(&out[0], (enum spec_op)op, options) ? 1 : 0;
+        tool_error("problem options need an operator, gemm, attention or mha, not \"%s\"", word);
+        return 0;
+    }
+    const size_t count = suite_get(word, out);
+    if (!count)
+        tool_error("no operator or suite \"%s\"; there are %s", word, suite_names);
+    for (size_t i = 0; i < count; i++) {
+        out[i].implementation = options->implementation;
+        out[i].tunables = options->tunables;
+    }
+    return count;
+}
