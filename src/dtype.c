@@ -70,10 +70,10 @@ static uint16_t store_f16(double value) {
         return 0x7e00;
     if (magnitude >= 65520.0)
         return sign | 0x7c00;
+    if (magnitude < 0x1p-14)
+        return sign | (uint16_t)nearbyint(ldexp(magnitude, 24));
     int exponent;
     frexp(magnitude, &exponent);
-    if (exponent < -13)
-        return sign | (uint16_t)nearbyint(ldexp(magnitude, 24));
     /* The integer part carries into the exponent when rounding reaches the next power of two. */
     const int mantissa = (int)nearbyint(ldexp(magnitude, 11 - exponent));
     return (uint16_t)(sign | ((exponent + 13) * 1024 + mantissa));
