@@ -10,7 +10,8 @@
 #include "text.h"
 
 /* The keys visible to query i are i + low <= j <= i + high. Unbounded sides hold +-MASK_FAR, small
- * enough that adding any sequence position cannot overflow 64 bits and, in int, 32. */
+ * enough that adding any sequence position cannot overflow 64 bits and, in int, 32; a band without
+ * any key has low = MASK_FAR, high = -MASK_FAR. */
 #define MASK_FAR ((int64_t)1 << 30)
 struct mask_band {
     int64_t low, high;

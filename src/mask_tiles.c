@@ -33,7 +33,7 @@ static int64_t larger(int64_t a, int64_t b) {
 /* ---- bands */
 
 static const struct mask_band BAND_ALL = {-MASK_FAR, MASK_FAR};
-static const struct mask_band BAND_NONE = {1, 0};
+static const struct mask_band BAND_NONE = {MASK_FAR, -MASK_FAR};
 
 static int64_t causal_limit(const clat_mask *mask, int64_t seq_q, int64_t seq_k) {
     return mask->alignment == CLAT_CAUSAL_BOTTOM_RIGHT ? seq_k - seq_q : 0;

@@ -1,0 +1,278 @@
+/*
+ * Attention, forward: the operation, its public entry points, and the launch that its
+ * implementations share.
+ *
+ * Per query tile the kernels walk over key tiles with an online softmax:
+ *
+ *     m' = max(m, rowmax S)      l = l e^(m - m') + rowsum e^(S - m')
+ *     O = O e^(m - m') + e^(S - m') V,   at the end O / l and logsumexp = m + log l
+ *
+ * Dense and sparse run the same code: a mask only decides which tiles are visited (mask.h).
+ */
+#include "attention.h"
+
+#include "context.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the operation */
+
+static void retain(void *problem) {
+    struct attention *a = problem;
+    a->mask = mask_retain(a->mask);
+}
+
+static void release(void *problem) {
+    clat_mask_release(((struct attention *)problem)->mask);
+}
+
+static bool is_empty(const void *problem) {
+    const struct attention *a = problem;
+    return a->batch == 0 || a->heads == 0 || a->seq_q == 0;
+}
+
+/* Causal is a class of its own: its tiles are halved along the diagonal and unequal in number. */
+static const char *mask_class(const struct attention *a) {
+    if (a->mask != NULL)
+        return "list";
+    if (a->band.low > -MASK_FAR)
+        return "band";
+    return a->band.high >= MASK_FAR ? "dense" : "causal";
+}
+
+static void shape(const void *problem, struct shape *out) {
+    const struct attention *a = problem;
+    *out = (struct shape){
+        .count = 4,
+        .dim = {
+            {"batch", a->batch}, {"heads", a->heads}, {"seq_q", a->seq_q}, {"seq_k", a->seq_k}}};
+    snprintf(out->variant, sizeof out->variant, "%s d%zu %s", clat_dtype_name(a->dtype),
+             a->head_dim, mask_class(a));
+}
+
+static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt,
+                                                               NULL};
+
+const struct operation attention_operation = {
+    .name = "attention",
+    .problem_bytes = sizeof(struct attention),
+    .implementations = implementations,
+    .retain = retain,
+    .release = release,
+    .is_empty = is_empty,
+    .shape = shape,
+    .print = attention_print,
+    .flops = attention_flops,
+    .trial = &attention_trial,
+};
+
+/* ---- launch */
+
+static size_t ceil_div(size_t a, size_t b) {
+    return a / b + (a % b != 0);
+}
+
+size_t attention_groups(const struct attention *a, size_t tile_q) {
+    return a->batch * a->heads * ceil_div(a->seq_q, tile_q);
+}
+
+static struct attention_tensor tensor(const clat_strides *s) {
+    return (struct attention_tensor){.batch = (attention_size)s->batch,
+                                     .head = (attention_size)s->head,
+                                     .seq = (attention_size)s->seq,
+                                     .feature = (attention_size)s->feature};
+}
+
+static void fill_params(const struct attention *a, size_t tile_q, struct launch *out) {
+    _Static_assert(sizeof(struct attention_params) <= OP_MAX_PARAMS_BYTES, "raise the limit");
+    const double magnitude = fabs(a->scale);
+    const struct attention_params params = {
+        .q = tensor(&a->q),
+        .k = tensor(&a->k),
+        .v = tensor(&a->v),
+        .o = tensor(&a->o),
+        .seq_q = (attention_int)a->seq_q,
+        .seq_k = (attention_int)a->seq_k,
+        .heads = (attention_int)a->heads,
+        .group = (attention_int)(a->heads / a->kv_heads),
+        .low = (attention_int)a->band.low,
+        .high = (attention_int)a->band.high,
+        .query_tiles = (attention_int)ceil_div(a->seq_q, tile_q),
+        .list_heads = (attention_int)mask_heads(a->mask),
+        .sign = a->scale < 0 ? -1.0f : 1.0f,
+        .scale = (float)magnitude,
+        /* Never 0, so that -infinity stays what it is. */
+        .log2_scale = (float)fmax(magnitude * 1.4426950408889634, (double)FLT_MIN),
+    };
+    out->params_bytes = sizeof params;
+    memcpy(out->params, &params, sizeof params);
+}
+
+/* Constants hold at least one word: OpenCL knows no empty buffer. */
+static clat_status set_constant(struct launch *out, unsigned index, uint32_t *words, size_t count) {
+    if (words == NULL)
+        words = calloc(1, sizeof *words);
+    if (words == NULL)
+        return status_no_memory(sizeof *words);
+    out->constant[index].data = words;
+    out->constant[index].bytes = (count > 0 ? count : 1) * sizeof *words;
+    return CLAT_OK;
+}
+
+enum { CONSTANT_INDEX, CONSTANT_TILES, CONSTANT_WORDS };
+
+static clat_status fill_lists(const struct attention *a, size_t tile_q, size_t tile_k,
+                              struct launch *out) {
+    clat_status st = CLAT_OK;
+    const int64_t seq_q = (int64_t)a->seq_q, seq_k = (int64_t)a->seq_k;
+    struct mask_tiles list = {0};
+    uint32_t *words = NULL;
+    size_t n_words = 0;
+    TRY(mask_tiles(a->mask, seq_q, seq_k, (int64_t)tile_q, (int64_t)tile_k, &list));
+    TRY(set_constant(out, CONSTANT_INDEX, list.index, list.n_index));
+    list.index = NULL;
+    TRY(set_constant(out, CONSTANT_TILES, list.tiles, list.n_tiles));
+    list.tiles = NULL;
+    TRY(mask_predicate(a->mask, seq_q, seq_k, &out->snippet, &words, &n_words));
+    TRY(set_constant(out, CONSTANT_WORDS, words, n_words));
+out:
+    free(list.index);
+    free(list.tiles);
+    return st;
+}
+
+clat_status attention_launch_common(const struct attention *a, size_t tile_q, size_t tile_k,
+                                    struct launch *out) {
+    clat_status st = CLAT_OK;
+    struct pass *pass = &out->passes[out->n_passes++];
+    pass->kernel = "attention";
+    for (unsigned role = ATTENTION_Q; role <= ATTENTION_O; role++)
+        pass_arg(pass, ARG_BUFFER, role, 0);
+    pass_arg(pass, ARG_PARAMS, 0, 0);
+    if (a->logsumexp)
+        pass_arg(pass, ARG_BUFFER, ATTENTION_LSE, 0);
+    if (a->mask != NULL) {
+        pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
+        pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
+        pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);
+        TRY(fill_lists(a, tile_q, tile_k, out));
+    }
+    fill_params(a, tile_q, out);
+    text_printf(&out->defines,
+                "#define DTYPE %s\n#define HEAD_DIM %zu\n#define UNIT_FEATURES %d\n"
+                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n",
+                clat_dtype_name(a->dtype), a->head_dim, attention_unit_features(a),
+                a->logsumexp != 0, a->mask != NULL);
+    TRY(text_check(&out->defines));
+out:
+    return st;
+}
+
+/* ---- entry points */
+
+clat_status clat_attention_plan(clat_plan **out, clat_context *ctx,
+                                const clat_attention_problem *problem) {
+    clat_status st = CLAT_OK;
+    struct attention normal;
+    status_clear();
+    if (out == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "out is NULL");
+    *out = NULL;
+    if (ctx == NULL || problem == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", ctx ? "problem" : "ctx");
+    TRY(attention_normalise(&normal, problem));
+    TRY(plan_create(out, ctx, &attention_operation, &normal, problem->implementation,
+                    problem->tunables));
+out:
+    return st;
+}
+
+enum { N_ROLES = ATTENTION_LSE + 1 };
+
+static void make_views(const struct attention *a, const clat_attention_args *args,
+                       struct view views[N_ROLES]) {
+    static const char *const name[N_ROLES] = {"q", "k", "v", "o", "logsumexp"};
+    const cl_mem buffer[N_ROLES] = {args->q, args->k, args->v, args->o, args->logsumexp};
+    const size_t offset[N_ROLES] = {args->q_offset, args->k_offset, args->v_offset, args->o_offset,
+                                    args->logsumexp_offset};
+    for (unsigned role = 0; role < N_ROLES; role++) {
+        views[role] = (struct view){
+            .name = name[role],
+            .buffer = buffer[role],
+            .offset = offset[role],
+            .element_bytes = role == ATTENTION_LSE ? sizeof(float) : clat_dtype_bytes(a->dtype),
+            .rank = 4};
+        attention_extent(a, role, views[role].extent, views[role].stride);
+    }
+}
+
+/* Without any key, K and V are never looked at and may be NULL. */
+static bool is_used(const struct attention *a, unsigned role) {
+    if (role == ATTENTION_K || role == ATTENTION_V)
+        return a->seq_k > 0;
+    return role != ATTENTION_LSE || a->logsumexp;
+}
+
+static clat_status check_args(const struct attention *a, const struct view views[N_ROLES],
+                              cl_context cl) {
+    clat_status st = CLAT_OK;
+    for (unsigned role = 0; role < N_ROLES; role++)
+        if (is_used(a, role))
+            TRY(view_check(&views[role], cl));
+    for (unsigned input = ATTENTION_Q; input <= ATTENTION_V; input++)
+        if (is_used(a, input)) {
+            TRY(view_disjoint(&views[ATTENTION_O], &views[input]));
+            if (a->logsumexp)
+                TRY(view_disjoint(&views[ATTENTION_LSE], &views[input]));
+        }
+    if (a->logsumexp)
+        TRY(view_disjoint(&views[ATTENTION_LSE], &views[ATTENTION_O]));
+out:
+    return st;
+}
+
+clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
+                               const clat_attention_args *args, cl_uint n_wait,
+                               const cl_event *wait_list, cl_event *event) {
+    clat_status st = CLAT_OK;
+    const void *problem = NULL;
+    struct view views[N_ROLES];
+    struct attention_params params;
+    struct binding binding = {.params = &params};
+    status_clear();
+    TRY(plan_problem(&problem, plan, &attention_operation, queue));
+    if (args == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "args is NULL"));
+    const struct attention *a = problem;
+    if (!is_empty(a)) {
+        make_views(a, args, views);
+        TRY(check_args(a, views, plan_context(plan)->cl));
+        for (unsigned role = 0; role < N_ROLES; role++)
+            binding.buffer[role] = is_used(a, role) ? views[role].buffer : args->q;
+        memcpy(&params, plan_launch(plan)->params, sizeof params);
+        params.q.offset = (attention_size)args->q_offset;
+        params.k.offset = (attention_size)args->k_offset;
+        params.v.offset = (attention_size)args->v_offset;
+        params.o.offset = (attention_size)args->o_offset;
+        params.lse_offset = (attention_size)args->logsumexp_offset;
+    }
+    TRY(plan_enqueue(plan, queue, &binding, n_wait, wait_list, event));
+out:
+    return st;
+}
+
+clat_status clat_attention(clat_context *ctx, cl_command_queue queue,
+                           const clat_attention_problem *problem, const clat_attention_args *args,
+                           cl_uint n_wait, const cl_event *wait_list, cl_event *event) {
+    clat_status st = CLAT_OK;
+    clat_plan *plan = NULL;
+    TRY(clat_attention_plan(&plan, ctx, problem));
+    TRY(clat_attention_run(plan, queue, args, n_wait, wait_list, event));
+out:
+    clat_plan_release(plan);
+    return st;
+}

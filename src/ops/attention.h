@@ -1,0 +1,54 @@
+/* Inside of attention: the normalised problem and what its implementations share. */
+#ifndef CLAT_ATTENTION_H
+#define CLAT_ATTENTION_H
+
+#include "attention_params.clh"
+#include "mask.h"
+#include "plan.h"
+
+enum { ATTENTION_MAX_DIM = 256 };
+
+/*
+ * Defaults and strides filled in. A mask that is a band is kept as the band alone, so that equal
+ * bands share a plan whatever they were made of.
+ */
+struct attention {
+    size_t batch, heads, kv_heads, seq_q, seq_k, head_dim;
+    clat_strides q, k, v, o;
+    double scale;
+    clat_mask *mask;       /* NULL: the band says it all */
+    struct mask_band band; /* zero where there is a mask */
+    clat_dtype dtype;
+    uint32_t logsumexp;
+};
+
+/* Operands in the order of binding.buffer and of the trial's operands. */
+enum attention_role { ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_O, ATTENTION_LSE };
+
+/* Checks the caller's problem and fills `*out`: equal problems give equal bytes. */
+clat_status attention_normalise(struct attention *out, const clat_attention_problem *problem);
+
+/* The extents and strides of an operand. */
+void attention_extent(const struct attention *attention, enum attention_role role, size_t extent[4],
+                      size_t stride[4]);
+
+/* true: neighbouring features are neighbours in memory, in all tensors. */
+bool attention_unit_features(const struct attention *attention);
+
+/* "f32 d64 causal ..." for people; flops of the visible part. */
+void attention_print(const void *problem, struct text *out);
+double attention_flops(const void *problem);
+
+/* The variant's #defines, the mask's tile lists and predicate, the parameter struct without what a
+ * run brings, and the one pass, whose launch shape is left to the implementation. */
+clat_status attention_launch_common(const struct attention *attention, size_t tile_q, size_t tile_k,
+                                    struct launch *out);
+
+/* Query tiles of all heads and batches: work-groups to launch. */
+size_t attention_groups(const struct attention *attention, size_t tile_q);
+
+extern const struct implementation attention_cpu, attention_simt;
+extern const struct trial_hooks attention_trial;
+extern const struct operation attention_operation;
+
+#endif

@@ -1,0 +1,122 @@
+/* Attention on CPU devices: one work-item per work-group, vectors across queries. The picture is in
+ * cl/attention_cpu.cl. */
+#include "attention.h"
+
+#include <stdio.h>
+
+#define ATTENTION_CPU_TUNABLES(X)                                                                  \
+    X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
+    X(NV, "vectors of queries in a tile", 3, 1, 2, 3, 4)                                           \
+    X(MR, "keys or features in a register tile", 8, 1, 2, 4, 6, 8, 12)                             \
+    X(BK, "keys of a block", 64, 16, 32, 48, 64, 96, 128)                                          \
+    X(PACK, "copy K and V blocks", 1, 0, 1)
+
+enum { ATTENTION_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
+
+static const struct tunable tunables[] = {ATTENTION_CPU_TUNABLES(TUNABLE_ROW)};
+
+enum {
+    /* Private memory lies on the stacks of the runtime's threads. */
+    PRIVATE_BYTES = 400 * 1024
+};
+
+static size_t round_up(size_t x, size_t step) {
+    return (x + step - 1) / step * step;
+}
+
+static unsigned lanes(const struct device *device) {
+    return device->f32_lanes > 1 ? device->f32_lanes : 8;
+}
+
+/* Registers that a tile keeps alive: accumulators, a row of Q^T or P^T. Scalars of K and V come
+ * from memory. */
+static bool fits_registers(const struct device *device, const int *values) {
+    const size_t width =
+        (size_t)values[T_VW] > lanes(device) ? (size_t)values[T_VW] / lanes(device) : 1;
+    const size_t used = (size_t)((values[T_MR] + 1) * values[T_NV]) * width;
+    /* AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16. */
+    return used < (lanes(device) == 8 ? 16 : 32);
+}
+
+static size_t private_bytes(const struct attention *a, const int *values) {
+    const size_t queries = (size_t)(values[T_VW] * values[T_NV]), keys = (size_t)values[T_BK];
+    const size_t out_dim = round_up(a->head_dim, (size_t)values[T_MR]);
+    size_t floats = (a->head_dim + out_dim + keys + 1) * queries;
+    if (values[T_PACK])
+        floats += 2 * keys * round_up(out_dim, (size_t)values[T_VW]);
+    return floats * sizeof(float);
+}
+
+static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
+    (void)problem;
+    if (!device->is_cpu)
+        snprintf(why, OP_WHY_BYTES, "the device is no CPU");
+    return device->is_cpu;
+}
+
+static bool prefers(const struct device *device) {
+    return device->is_cpu;
+}
+
+/* Read in place: no conversion, no gathering, no padding. */
+static bool may_read_in_place(const struct attention *a, const int *values) {
+    return a->dtype == CLAT_F32 && attention_unit_features(a) &&
+           a->head_dim % (size_t)values[T_MR] == 0;
+}
+
+static bool fits(const struct device *device, const void *problem, const int *values) {
+    const struct attention *a = problem;
+    return values[T_BK] % values[T_MR] == 0 && fits_registers(device, values) &&
+           private_bytes(a, values) <= PRIVATE_BYTES &&
+           (values[T_PACK] || may_read_in_place(a, values));
+}
+
+/* Sizes of which one divides the other: no tile straddles the edge of a block. */
+static bool agree(size_t tile, size_t block) {
+    return tile % block == 0 || block % tile == 0;
+}
+
+static void guess(const struct device *device, const void *problem, int *values) {
+    const struct attention *a = problem;
+    uint32_t rows, cols;
+    mask_grain(a->mask, &rows, &cols);
+    values[T_VW] = lanes(device) >= 16 ? 16 : lanes(device) >= 8 ? 8 : 4;
+    values[T_MR] = lanes(device) == 8 ? 4 : 8;
+    values[T_BK] = 64;
+    while (!agree((size_t)values[T_BK], cols) && values[T_BK] > 16)
+        values[T_BK] /= 2;
+    values[T_NV] = 3;
+    while (values[T_NV] > 1 && !agree((size_t)(values[T_NV] * values[T_VW]), rows))
+        values[T_NV]--;
+    values[T_PACK] = 0;
+    values[T_PACK] = !may_read_in_place(a, values);
+    while (!fits(device, problem, values) && values[T_BK] > 16)
+        values[T_BK] /= 2;
+}
+
+static clat_status launch(const struct device *device, const void *problem, const int *values,
+                          struct launch *out) {
+    (void)device;
+    const struct attention *a = problem;
+    const size_t tile_q = (size_t)(values[T_VW] * values[T_NV]);
+    const clat_status st = attention_launch_common(a, tile_q, (size_t)values[T_BK], out);
+    if (st != CLAT_OK)
+        return st;
+    struct pass *pass = &out->passes[0];
+    pass->dims = 1;
+    pass->global[0] = attention_groups(a, tile_q);
+    pass->local[0] = 1;
+    return CLAT_OK;
+}
+
+const struct implementation attention_cpu = {
+    .name = "cpu",
+    .source = "attention_cpu.cl",
+    .tunables = tunables,
+    .n_tunables = T_COUNT,
+    .supports = supports,
+    .prefers = prefers,
+    .fits = fits,
+    .guess = guess,
+    .launch = launch,
+};
