@@ -202,7 +202,7 @@ static void apply(struct cache *cache, const struct damage *damage, struct cache
         assert_int_equal(rename(other, path), 0);
         return;
     }
-    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rename(path, other), 0); /* out of the way */
     if (damage->kind == FIFO)
         assert_int_equal(mkfifo(path, 0600), 0);
     else if (damage->kind == SYMLINK)
@@ -270,6 +270,33 @@ static void test_eviction(void **state) {
     assert_true(exists(entry_path(cache, key_number(7))));
     assert_int_equal(count_files(cache_directory(cache)), 1);
     free(large);
+    cache_close(cache);
+}
+
+/* The entry just stored stays, even when a wrong clock says that all others are younger. */
+static void test_eviction_keeps_new(void **state) {
+    (void)state;
+    struct cache *cache = open_cache(harness_temp_dir(), 3 * (HEADER_BYTES + 10));
+    for (unsigned i = 0; i < 6; i++) {
+        cache_store(cache, key_number(i), "0123456789", 10);
+        assert_true(exists(entry_path(cache, key_number(i))));
+        set_age(entry_path(cache, key_number(i)), -1000);
+    }
+    assert_int_equal(count_files(cache_directory(cache)), 3);
+    cache_close(cache);
+}
+
+/* A file larger than the cap cannot be an entry: it is not read. */
+static void test_larger_than_cap(void **state) {
+    (void)state;
+    const char *dir = harness_temp_dir();
+    struct cache *cache = open_cache(dir, 0);
+    char payload[1000] = {0};
+    cache_store(cache, key_number(1), payload, sizeof payload);
+    cache_close(cache);
+    cache = open_cache(dir, sizeof payload);
+    assert_false(holds(cache, key_number(1), payload, sizeof payload));
+    assert_int_equal(count_files(dir), 0);
     cache_close(cache);
 }
 
@@ -519,6 +546,8 @@ int main(void) {
     for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++)
         harness_add(damages[i].name, test_damage, &damages[i]);
     harness_add("eviction", test_eviction, NULL);
+    harness_add("eviction keeps the newest", test_eviction_keeps_new, NULL);
+    harness_add("entry larger than the cap", test_larger_than_cap, NULL);
     harness_add("other files in the directory", test_other_files, NULL);
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
         harness_add(rules[i].name, test_rule, &rules[i]);
