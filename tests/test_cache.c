@@ -388,6 +388,7 @@ static void test_unusable_directory(void **state) {
     (void)state;
     const char *dir = harness_temp_dir();
     write_file(join(dir, "file"), "content");
+    status_clear();
     const char *const paths[] = {join(dir, "file"), join(dir, "file/below"), "/proc/clattice",
                                  "/proc"};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
