@@ -1,0 +1,416 @@
+/* Every variant of GEMM, on each implementation, against the plain f64 reference. */
+#include "gemm_cases.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- variants x shapes */
+
+/* What selects code. Small tiles, so that small shapes have many of them and edges on all sides. */
+struct variant {
+    const char *name;
+    clat_dtype dtype, dtype_c;
+    clat_transpose trans_a, trans_b;
+    clat_bias bias;
+    clat_activation activation;
+};
+
+static const struct variant variants[] = {
+    {"f32 NN", CLAT_F32, 0, 0, 0, 0, 0},
+    {"f32 NT", CLAT_F32, 0, 0, 1, 0, 0},
+    {"f32 TN", CLAT_F32, 0, 1, 0, 0, 0},
+    {"f32 TT", CLAT_F32, 0, 1, 1, 0, 0},
+    {"f64 NT", CLAT_F64, 0, 0, 1, 0, 0},
+    {"f16 TN", CLAT_F16, 0, 1, 0, 0, 0},
+    {"bf16 NT", CLAT_BF16, 0, 0, 1, 0, 0},
+    {"f16>f32 NN bias row gelu", CLAT_F16, CLAT_F32, 0, 0, CLAT_BIAS_ROW, CLAT_ACT_GELU},
+    {"bf16 TT bias column silu", CLAT_BF16, 0, 1, 1, CLAT_BIAS_COLUMN, CLAT_ACT_SILU},
+    {"f32 NT bias column relu", CLAT_F32, 0, 0, 1, CLAT_BIAS_COLUMN, CLAT_ACT_RELU},
+};
+
+static const struct {
+    const char *name, *tunables;
+} implementations[] = {
+    {"cpu", "VW=8 MR=2 NV=2 KC=128 MC=24 NC=64"},
+    {"simt", "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4"},
+};
+
+/* Nothing, ones, primes, tile-1, tile, tile+1, several tiles; padding of leading dimensions. */
+static const struct {
+    size_t m, n, k, padding;
+} shapes[] = {
+    {0, 5, 3, 0},     {5, 0, 3, 1},     {5, 3, 0, 0},     {1, 1, 1, 0},      {1, 1, 1, 2},
+    {2, 16, 8, 0},    {3, 17, 9, 3},    {1, 15, 7, 1},    {7, 11, 13, 0},    {64, 64, 64, 0},
+    {24, 64, 128, 4}, {25, 65, 129, 1}, {23, 63, 127, 0}, {33, 31, 257, 5},  {97, 29, 300, 0},
+    {1, 100, 33, 0},  {100, 1, 33, 2},  {53, 131, 16, 3}, {32, 32, 512, 12},
+};
+
+struct variant_case {
+    char name[64];
+    const struct variant *variant;
+    unsigned implementation;
+};
+
+static bool is_available(unsigned implementation, clat_dtype dtype) {
+    clat_device_info info;
+    if (strcmp(implementations[implementation].name, "cpu") == 0 && !harness_device_is_cpu())
+        return false;
+    assert_ok(clat_context_info(harness_context(), &info));
+    return dtype != CLAT_F64 || info.f64;
+}
+
+static clat_gemm_problem make_problem(const struct variant *variant, unsigned implementation) {
+    clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
+    problem.dtype = variant->dtype;
+    problem.dtype_c = variant->dtype_c;
+    problem.trans_a = variant->trans_a;
+    problem.trans_b = variant->trans_b;
+    problem.bias = variant->bias;
+    problem.activation = variant->activation;
+    problem.implementation = implementations[implementation].name;
+    problem.tunables = implementations[implementation].tunables;
+    return problem;
+}
+
+static void set_shape(clat_gemm_problem *problem, size_t m, size_t n, size_t k, size_t padding) {
+    const bool row = problem->layout == CLAT_ROW_MAJOR;
+    problem->m = m, problem->n = n, problem->k = k;
+    problem->lda = problem->ldb = problem->ldc = 0;
+    if (padding == 0)
+        return;
+    problem->lda = ((problem->trans_a == CLAT_TRANS) == row ? m : k) + padding;
+    problem->ldb = ((problem->trans_b == CLAT_TRANS) == row ? k : n) + padding;
+    problem->ldc = (row ? n : m) + padding;
+}
+
+static void test_variant(void **state) {
+    const struct variant_case *it = *state;
+    if (!is_available(it->implementation, it->variant->dtype))
+        skip();
+    clat_gemm_problem problem = make_problem(it->variant, it->implementation);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        char name[128];
+        set_shape(&problem, shapes[s].m, shapes[s].n, shapes[s].k, shapes[s].padding);
+        snprintf(name, sizeof name, "%s m=%zu n=%zu k=%zu", it->name, problem.m, problem.n,
+                 problem.k);
+        gemm_check(name, &problem, shapes[s].padding % 4 != 0);
+    }
+}
+
+/* The column-major twin runs the same program with a and b swapped. */
+static void test_column_major(void **state) {
+    (void)state;
+    for (unsigned impl = 0; impl < 2; impl++)
+        for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+            char name[128];
+            if (!is_available(impl, variants[v].dtype))
+                continue;
+            clat_gemm_problem problem = make_problem(&variants[v], impl);
+            problem.layout = CLAT_COL_MAJOR;
+            problem.trans_a = variants[v].trans_b;
+            problem.trans_b = variants[v].trans_a;
+            if (problem.bias)
+                problem.bias = variants[v].bias == CLAT_BIAS_ROW ? CLAT_BIAS_COLUMN : CLAT_BIAS_ROW;
+            set_shape(&problem, 37, 29, 41, 3);
+            snprintf(name, sizeof name, "column-major twin of %s on %s", variants[v].name,
+                     problem.implementation);
+            gemm_check(name, &problem, true);
+        }
+}
+
+static void test_batch(void **state) {
+    static const struct {
+        const char *name;
+        size_t batch, stride_a, stride_b, stride_c;
+    } cases[] = {
+        {"tight C, A and B apart", 5, 300, 800, 0},
+        {"one A for all", 3, 0, 600, 700},
+        {"one B for all", 4, 300, 0, 600},
+        {"a batch of one ignores strides", 1, 1, 2, 3},
+    };
+    (void)state;
+    for (unsigned impl = 0; impl < 2; impl++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            if (!is_available(impl, CLAT_F32))
+                continue;
+            clat_gemm_problem problem = make_problem(&variants[0], impl);
+            set_shape(&problem, 13, 33, 17, 2);
+            problem.batch = cases[i].batch;
+            problem.stride_a = cases[i].stride_a;
+            problem.stride_b = cases[i].stride_b;
+            problem.stride_c = cases[i].stride_c;
+            gemm_check(cases[i].name, &problem, true);
+        }
+}
+
+static void test_batch_offsets(void **state) {
+    (void)state;
+    for (unsigned impl = 0; impl < 2; impl++)
+        for (int layout = CLAT_ROW_MAJOR; layout <= CLAT_COL_MAJOR; layout++) {
+            if (!is_available(impl, CLAT_F32))
+                continue;
+            clat_gemm_problem problem = make_problem(&variants[0], impl);
+            problem.layout = (clat_layout)layout;
+            problem.batching = CLAT_BATCH_OFFSETS;
+            problem.batch = 4;
+            set_shape(&problem, 19, 35, 21, 1);
+            gemm_check_offsets(problem.implementation, &problem);
+        }
+}
+
+/* ---- what a plan guarantees */
+
+static clat_gemm_problem default_problem(size_t m, size_t n, size_t k) {
+    clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
+    problem.m = m, problem.n = n, problem.k = k;
+    return problem;
+}
+
+/* The library's own choice, on a shape with several of its tiles and its edges. */
+static void test_default_choice(void **state) {
+    (void)state;
+    clat_gemm_problem problem = default_problem(203, 301, 517);
+    gemm_check("default choice", &problem, true);
+    clat_plan *plan = NULL;
+    assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
+    const clat_plan_info *info = clat_plan_get_info(plan);
+    assert_string_equal(info->op, "gemm");
+    assert_string_equal(info->implementation, harness_device_is_cpu() ? "cpu" : "simt");
+    assert_string_equal(info->tunables_from, "guess");
+    assert_string_equal(info->problem, "f32 row NN m=203 n=301 k=517 lda=517 ldb=301 ldc=301");
+    assert_true(info->flops > 2.0 * 203 * 301 * 516 && info->flops < 2.0 * 203 * 301 * 518);
+    assert_int_equal(info->workspace_bytes, 0);
+    clat_plan_release(plan);
+}
+
+static void test_equal_problems_share_a_plan(void **state) {
+    (void)state;
+    clat_gemm_problem problem = default_problem(8, 9, 10);
+    clat_plan *first = NULL, *second = NULL, *third = NULL;
+    assert_ok(clat_gemm_plan(&first, harness_context(), &problem));
+    problem.lda = 10, problem.ldb = problem.ldc = 9; /* what 0 stands for */
+    problem.stride_a = 12345;                        /* of no meaning for one matrix */
+    assert_ok(clat_gemm_plan(&second, harness_context(), &problem));
+    assert_ptr_equal(first, second);
+    problem.ldc = 10;
+    assert_ok(clat_gemm_plan(&third, harness_context(), &problem));
+    assert_ptr_not_equal(first, third);
+    clat_plan_release(first);
+    clat_plan_release(second);
+    clat_plan_release(third);
+}
+
+/* A zero-sized problem needs no buffers, and its event completes. k = 0 needs no A and B. */
+static void test_nothing_to_do(void **state) {
+    (void)state;
+    clat_gemm_problem problem = default_problem(0, 5, 5);
+    clat_gemm_args args = CLAT_GEMM_ARGS_INIT;
+    cl_event event = NULL;
+    clat_plan *plan = NULL;
+    assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
+    assert_string_equal(clat_plan_get_info(plan)->implementation, "none");
+    assert_ok(clat_gemm_run(plan, harness_queue(), &args, 0, NULL, &event));
+    assert_cl(clWaitForEvents(1, &event));
+    clReleaseEvent(event);
+    clat_plan_release(plan);
+
+    float c[6] = {1, 2, 3, 4, 5, 6};
+    problem = default_problem(2, 3, 0);
+    args.c = harness_buffer(sizeof c, c);
+    args.beta = 2;
+    assert_ok(clat_gemm(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+    harness_read(args.c, 0, sizeof c, c);
+    const float doubled[6] = {2, 4, 6, 8, 10, 12};
+    assert_memory_equal(c, doubled, sizeof c);
+    clReleaseMemObject(args.c);
+}
+
+/* ---- operands for the tests below: small integers, so that every result is exact */
+
+enum { SIDE = 96 };
+
+struct square {
+    float a[SIDE * SIDE], b[SIDE * SIDE], c[SIDE * SIDE];
+    cl_mem buffer[3];
+};
+
+static void square_make(struct square *it) {
+    uint64_t seed = 9;
+    for (size_t i = 0; i < SIDE * SIDE; i++) {
+        it->a[i] = (float)harness_random_below(&seed, 9) - 4;
+        it->b[i] = (float)harness_random_below(&seed, 9) - 4;
+    }
+    for (size_t i = 0; i < SIDE; i++)
+        for (size_t j = 0; j < SIDE; j++) {
+            it->c[i * SIDE + j] = 0;
+            for (size_t k = 0; k < SIDE; k++)
+                it->c[i * SIDE + j] += it->a[i * SIDE + k] * it->b[k * SIDE + j];
+        }
+    it->buffer[0] = harness_buffer(sizeof it->a, it->a);
+    it->buffer[1] = harness_buffer(sizeof it->b, it->b);
+    it->buffer[2] = harness_buffer(sizeof it->c, NULL);
+}
+
+static void square_free(struct square *it) {
+    for (int i = 0; i < 3; i++)
+        clReleaseMemObject(it->buffer[i]);
+}
+
+static void square_verify(const struct square *it, cl_mem c) {
+    static float got[SIDE * SIDE];
+    harness_read(c, 0, sizeof got, got);
+    assert_memory_equal(got, it->c, sizeof got);
+}
+
+/* Column-major arguments of the same product: B^T A^T, so b comes first. */
+static void test_sgemm_dgemm(void **state) {
+    (void)state;
+    static struct square it;
+    clat_context *ctx = harness_context();
+    cl_command_queue queue = harness_queue();
+    square_make(&it);
+    assert_ok(clat_sgemm(ctx, queue, CLAT_ROW_MAJOR, CLAT_NO_TRANS, CLAT_NO_TRANS, SIDE, SIDE, SIDE,
+                         1.0f, it.buffer[0], 0, SIDE, it.buffer[1], 0, SIDE, 0.0f, it.buffer[2], 0,
+                         SIDE, 0, NULL, NULL));
+    square_verify(&it, it.buffer[2]);
+    assert_ok(clat_sgemm(ctx, queue, CLAT_COL_MAJOR, CLAT_NO_TRANS, CLAT_NO_TRANS, SIDE, SIDE, SIDE,
+                         -1.0f, it.buffer[1], 0, SIDE, it.buffer[0], 0, SIDE, 2.0f, it.buffer[2], 0,
+                         SIDE, 0, NULL, NULL));
+    square_verify(&it, it.buffer[2]);
+    square_free(&it);
+
+    clat_device_info info;
+    assert_ok(clat_context_info(ctx, &info));
+    double a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {1, 0, 0, 1, 1, 1}, c[4] = {1, 1, 1, 1};
+    cl_mem buffer[3] = {harness_buffer(sizeof a, a), harness_buffer(sizeof b, b),
+                        harness_buffer(sizeof c, c)};
+    assert_status(info.f64 ? CLAT_OK : CLAT_UNSUPPORTED,
+                  clat_dgemm(ctx, queue, CLAT_ROW_MAJOR, CLAT_NO_TRANS, CLAT_NO_TRANS, 2, 2, 3, 1.0,
+                             buffer[0], 0, 3, buffer[1], 0, 2, 10.0, buffer[2], 0, 2, 0, NULL,
+                             NULL));
+    if (info.f64) {
+        const double expected[4] = {14, 15, 20, 21};
+        harness_read(buffer[2], 0, sizeof c, c);
+        assert_memory_equal(c, expected, sizeof c);
+    }
+    for (int i = 0; i < 3; i++)
+        clReleaseMemObject(buffer[i]);
+}
+
+/* C = A B, then C = C0 again through a second command that waits for the first, on a queue that
+ * keeps no order by itself. */
+static void test_wait_lists(void **state) {
+    (void)state;
+    static struct square it;
+    cl_command_queue queue = harness_new_queue(CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE);
+    cl_event events[2] = {NULL, NULL};
+    square_make(&it);
+    clat_gemm_problem problem = default_problem(SIDE, SIDE, SIDE);
+    clat_gemm_args args = CLAT_GEMM_ARGS_INIT;
+    args.a = it.buffer[0], args.b = it.buffer[1], args.c = it.buffer[2];
+    assert_ok(clat_gemm(harness_context(), queue, &problem, &args, 0, NULL, &events[0]));
+    args.alpha = -1, args.beta = 2;
+    assert_ok(clat_gemm(harness_context(), queue, &problem, &args, 1, events, &events[1]));
+    assert_cl(clWaitForEvents(1, &events[1]));
+    square_verify(&it, it.buffer[2]);
+    clReleaseEvent(events[0]);
+    clReleaseEvent(events[1]);
+    clReleaseCommandQueue(queue);
+    square_free(&it);
+}
+
+static void test_runs_are_bit_identical(void **state) {
+    (void)state;
+    enum { M = 131, N = 97, K = 1027 };
+    static float a[M * K], b[K * N], first[M * N], again[M * N];
+    harness_fill(CLAT_F32, a, M * K, 1, 1.0);
+    harness_fill(CLAT_F32, b, K * N, 2, 1.0);
+    clat_gemm_args args = CLAT_GEMM_ARGS_INIT;
+    args.a = harness_buffer(sizeof a, a);
+    args.b = harness_buffer(sizeof b, b);
+    args.c = harness_buffer(sizeof first, NULL);
+    for (unsigned impl = 0; impl < 2; impl++) {
+        if (!is_available(impl, CLAT_F32))
+            continue;
+        clat_gemm_problem problem = make_problem(&variants[0], impl);
+        set_shape(&problem, M, N, K, 0);
+        for (int run = 0; run < 5; run++) {
+            assert_ok(
+                clat_gemm(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+            harness_read(args.c, 0, sizeof first, run ? again : first);
+            if (run > 0)
+                assert_memory_equal(first, again, sizeof first);
+        }
+    }
+    clReleaseMemObject(args.a);
+    clReleaseMemObject(args.b);
+    clReleaseMemObject(args.c);
+}
+
+struct worker {
+    const struct square *it;
+    const clat_plan *plan;
+    cl_command_queue queue;
+    cl_mem c;
+    clat_status status;
+};
+
+/* cmocka's assertions belong to the main thread. */
+static void *work(void *user) {
+    struct worker *worker = user;
+    clat_gemm_args args = CLAT_GEMM_ARGS_INIT;
+    args.a = worker->it->buffer[0], args.b = worker->it->buffer[1], args.c = worker->c;
+    for (int i = 0; i < 50 && worker->status == CLAT_OK; i++)
+        worker->status = clat_gemm_run(worker->plan, worker->queue, &args, 0, NULL, NULL);
+    clFinish(worker->queue);
+    return NULL;
+}
+
+static void test_one_plan_two_threads(void **state) {
+    (void)state;
+    static struct square it;
+    clat_gemm_problem problem = default_problem(SIDE, SIDE, SIDE);
+    clat_plan *plan = NULL;
+    pthread_t threads[2];
+    struct worker workers[2];
+    square_make(&it);
+    assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
+    for (int i = 0; i < 2; i++) {
+        workers[i] = (struct worker){.it = &it, .plan = plan, .queue = harness_new_queue(0)};
+        workers[i].c = harness_buffer(sizeof it.c, NULL);
+        assert_int_equal(0, pthread_create(&threads[i], NULL, work, &workers[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(CLAT_OK, workers[i].status);
+        square_verify(&it, workers[i].c);
+        clReleaseMemObject(workers[i].c);
+        clReleaseCommandQueue(workers[i].queue);
+    }
+    clat_plan_release(plan);
+    square_free(&it);
+}
+
+int main(void) {
+    enum { VARIANTS = sizeof variants / sizeof *variants };
+    static struct variant_case cases[VARIANTS * 2];
+    for (unsigned i = 0; i < VARIANTS * 2; i++) {
+        cases[i] = (struct variant_case){.variant = &variants[i / 2], .implementation = i % 2};
+        snprintf(cases[i].name, sizeof cases[i].name, "%s %s", implementations[i % 2].name,
+                 variants[i / 2].name);
+        harness_add(cases[i].name, test_variant, &cases[i]);
+    }
+    harness_add("column-major", test_column_major, NULL);
+    harness_add("batch", test_batch, NULL);
+    harness_add("batch offsets", test_batch_offsets, NULL);
+    harness_add("default choice", test_default_choice, NULL);
+    harness_add("equal problems share a plan", test_equal_problems_share_a_plan, NULL);
+    harness_add("nothing to do", test_nothing_to_do, NULL);
+    harness_add("sgemm and dgemm", test_sgemm_dgemm, NULL);
+    harness_add("wait lists", test_wait_lists, NULL);
+    harness_add("runs are bit-identical", test_runs_are_bit_identical, NULL);
+    harness_add("one plan, two threads", test_one_plan_two_threads, NULL);
+    return harness_run_added();
+}
