@@ -173,12 +173,6 @@ static candidate_id exhaustive_next(struct search *search) {
     return NO_CANDIDATE;
 }
 
-static void exhaustive_report(struct search *search, candidate_id id, double seconds) {
-    (void)search, (void)id, (void)seconds;
-}
-
-const struct search_strategy search_exhaustive = {exhaustive_next, exhaustive_report};
-
 /* ---- descent ---- */
 
 static void shuffle(struct search *search, unsigned from, unsigned to) {
@@ -258,6 +252,9 @@ static void descent_report(struct search *search, candidate_id id, double second
 }
 
 const struct search_strategy search_descent = {descent_next, descent_report};
+
+/* Learns where the descent would stand, for when that takes over. */
+const struct search_strategy search_exhaustive = {exhaustive_next, descent_report};
 
 /* ---- interface ---- */
 
