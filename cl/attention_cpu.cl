@@ -140,6 +140,39 @@ static inline void score_keys(float *st, vec *top, const float *qt, rows_of k, l
             }
 }
 
+/* Which of the VW queries from `query` on see a key. */
+static inline ivec seen_by(const struct attention_params *p, const struct query_tile *t,
+                           __global const uint *words, const int *query, int key)
+{
+#if VISIBLE_VECTORS
+    return VISIBLE(*p, *t, words, VLOAD(VW, query), key);
+#else
+    int seen[VW];
+    for (int i = 0; i < VW; i++)
+        seen[i] = VISIBLE(*p, *t, words, query[i], key);
+    return VLOAD(VW, seen);
+#endif
+}
+
+/* Scores that the mask hides become -infinity; `top` grows to the maximum of the others. */
+static inline void mask_keys(float *st, vec *top, const struct attention_params *p,
+                             const struct query_tile *t, const struct key_tile *tile,
+                             __global const uint *words)
+{
+    int query[BQ]; /* those past the last one repeat it: no list says anything of them */
+    for (int i = 0; i < BQ; i++)
+        query[i] = t->first + min(i, t->rows - 1);
+    for (int key = 0; key < tile->count; key++)
+        UNROLL for (int v = 0; v < NV; v++)
+        {
+            float *s = st + key * BQ + v * VW;
+            const ivec seen = seen_by(p, t, words, query + v * VW, tile->first + key);
+            const vec masked = seen != 0 ? VLOAD(VW, s) : (vec)-INFINITY;
+            top[v] = max(top[v], masked);
+            VSTORE(VW, masked, s);
+        }
+}
+
 /* 2^x for x <= 0, within 2 units in the last place; exactly 0 below -125 and for -infinity.
  * 2^round(x) goes into the exponent, the rest into a minimax polynomial on [-1/2, 1/2]. */
 static inline vec weight(vec x)
@@ -262,19 +295,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
             score_keys(st, top, qt, block_k, ld_k, key, tile.count);
         if (tile.partial) {
             UNROLL for (int n = 0; n < NV; n++) top[n] = before[n];
-            for (int key = 0; key < tile.count; key++)
-                UNROLL for (int n = 0; n < NV; n++)
-                {
-                    int seen[VW];
-                    for (int i = 0; i < VW; i++) {
-                        const int query = t.first + min(n * VW + i, t.rows - 1);
-                        seen[i] = VISIBLE(p, t, query, tile.first + key);
-                    }
-                    float *s = st + key * BQ + n * VW;
-                    const vec masked = VLOAD(VW, seen) != 0 ? VLOAD(VW, s) : (vec)-INFINITY;
-                    top[n] = max(top[n], masked);
-                    VSTORE(VW, masked, s);
-                }
+            mask_keys(st, top, &p, &t, &tile, MASK_WORDS);
         }
         UNROLL for (int n = 0; n < NV; n++)
         {

@@ -169,7 +169,7 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
             for (int n = 0; n < RQ * RK; n++) {
                 const int i = t.first + min(y * RQ + n / RK, t.rows - 1);
                 const int key = COLUMN(x, n % RK, WK);
-                if (key < tile.count && VISIBLE(p, t, i, tile.first + key))
+                if (key < tile.count && VISIBLE(p, t, MASK_WORDS, i, tile.first + key))
                     seen |= 1ul << n;
             }
             UNROLL for (int r = 0; r < RQ; r++)

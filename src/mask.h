@@ -59,7 +59,8 @@ clat_status mask_tiles(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
 /*
  * The predicate of a mask that is no band, as OpenCL C: defines
  *     MASK_VISIBLE(mask_words, head, i, j)    non-zero when query i sees key j
- * with int i, j, head; `words` are the data it reads (a __global const uint *), malloc'ed.
+ * with int i, j, head; `words` are the data it reads (a __global const uint *), malloc'ed. Where it
+ * defines MASK_VECTORS as 1, not 0, i may be a vector of int too.
  */
 clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct text *source,
                            uint32_t **words, size_t *n_words);

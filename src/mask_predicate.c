@@ -10,7 +10,8 @@
  *     global   count
  *     blocks   where its row_ptr starts, where its col_idx starts, n_rows
  *
- * Terms are joined by & and |, not && and ||: without branches the compiler vectorises the test.
+ * Terms are joined by & and |, not && and ||, which lets i be a vector; only block lists ask for
+ * one query at a time.
  */
 #include "mask_tree.h"
 
@@ -92,8 +93,8 @@ static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
     put_number(e, b->n_rows);
     text_printf(e->source, "mask_block(words, words[%zu], words[%zu], ", at, at + 1);
     if (b->heads > 1)
-        text_printf(e->source, "(uint)head * words[%zu] + ", at + 2);
-    text_printf(e->source, "(uint)i / %uu, (uint)j / %uu)", b->block_rows, b->block_cols);
+        text_printf(e->source, "(uint)(head) * words[%zu] + ", at + 2);
+    text_printf(e->source, "(uint)(i) / %uu, (uint)(j) / %uu)", b->block_rows, b->block_cols);
 }
 
 static void emit(struct emitter *e, const clat_mask *mask) {
@@ -101,17 +102,17 @@ static void emit(struct emitter *e, const clat_mask *mask) {
     switch (mask->kind) {
     case MASK_CAUSAL:
         put_number(e, mask->alignment == CLAT_CAUSAL_BOTTOM_RIGHT ? e->seq_k - e->seq_q : 0);
-        text_printf(e->source, "(j <= i + (int)words[%zu])", at);
+        text_printf(e->source, "((j) <= (i) + (int)words[%zu])", at);
         break;
     case MASK_WINDOW:
         put_number(e, -mask->left);
         put_number(e, mask->right);
-        text_printf(e->source, "((j >= i + (int)words[%zu]) & (j <= i + (int)words[%zu]))", at,
-                    at + 1);
+        text_printf(e->source, "(((j) >= (i) + (int)words[%zu]) & ((j) <= (i) + (int)words[%zu]))",
+                    at, at + 1);
         break;
     case MASK_GLOBAL:
         put_number(e, mask->count);
-        text_printf(e->source, "((i < (int)words[%zu]) | (j < (int)words[%zu]))", at, at);
+        text_printf(e->source, "(((i) < (int)words[%zu]) | ((j) < (int)words[%zu]))", at, at);
         break;
     case MASK_BLOCKS:
         emit_blocks(e, &mask->blocks);
@@ -145,11 +146,10 @@ clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, 
     struct emitter e = {source, *words, 0, numbers, seq_q, seq_k};
     if (lists > 0)
         text_append(source, SEARCH, sizeof SEARCH - 1);
-    text_printf(source, "static int mask_visible(__global const uint *words, int head, int i, "
-                        "int j)\n{\n    return ");
+    text_printf(source, "#define MASK_VECTORS %d\n", lists == 0);
+    text_printf(source, "#define MASK_VISIBLE(words, head, i, j) ");
     emit(&e, mask);
-    text_printf(source, ";\n}\n#define MASK_VISIBLE(words, head, i, j) "
-                        "mask_visible(words, head, i, j)\n");
+    text_printf(source, "\n");
     TRY(text_check(source));
     return CLAT_OK;
 out:
