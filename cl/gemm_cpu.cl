@@ -66,6 +66,7 @@ static inline void pack_rows(real *packed, long packed_ld, __global const elemen
     }
 }
 
+#if TRANS_B
 /* A panel from B stored n x k, VW x VW elements at a time. Rows past the edge repeat the last one:
  * what they give is never stored. */
 static inline void pack_panel_transposed(real *panel, __global const element *matrix, long ld,
@@ -86,6 +87,7 @@ static inline void pack_panel_transposed(real *panel, __global const element *ma
                 panel[k * NR + v * VW + i] = LOAD(DTYPE, row[i] + k);
     }
 }
+#endif
 
 static inline void pack_a(real *packed, const struct gemm_operands *o, long row, long rows, long k,
                           long depth)

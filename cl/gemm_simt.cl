@@ -94,21 +94,9 @@ static inline void load_tile(chunk *chunks, int count, const struct source *from
     }
 }
 
-/* Stored rows become rows of the local tile. */
+/* Stored rows become rows of the local tile, or its columns when `turn`. */
 static inline void store_tile(__local real *tile, int ld, const chunk *chunks, int count,
-                              int columns, int item)
-{
-    UNROLL for (int i = 0; i < count; i++)
-    {
-        int index = item + i * ITEMS;
-        int row = index / (columns / CHUNK), column = index % (columns / CHUNK) * CHUNK;
-        *(__local chunk *)(tile + row * ld + column) = chunks[i];
-    }
-}
-
-/* Stored rows become columns of the local tile. */
-static inline void store_tile_transposed(__local real *tile, int ld, const chunk *chunks, int count,
-                                         int columns, int item)
+                              int columns, bool turn, int item)
 {
     UNROLL for (int i = 0; i < count; i++)
     {
@@ -116,7 +104,10 @@ static inline void store_tile_transposed(__local real *tile, int ld, const chunk
         int row = index / (columns / CHUNK), column = index % (columns / CHUNK) * CHUNK;
         real x[CHUNK];
         VSTORE(CHUNK, chunks[i], x);
-        UNROLL for (int j = 0; j < CHUNK; j++) tile[(column + j) * ld + row] = x[j];
+        if (turn)
+            UNROLL for (int j = 0; j < CHUNK; j++) tile[(column + j) * ld + row] = x[j];
+        else
+            *(__local chunk *)(tile + row * ld + column) = chunks[i];
     }
 }
 
@@ -152,14 +143,14 @@ static inline void load_b(chunk *chunks, const struct gemm_operands *o, long col
 }
 
 #if TRANS_A
-#define STORE_A(tile, chunks, item) store_tile(tile, LD_A, chunks, CHUNKS_A, BM, item)
+#define STORE_A(tile, chunks, item) store_tile(tile, LD_A, chunks, CHUNKS_A, BM, false, item)
 #else
-#define STORE_A(tile, chunks, item) store_tile_transposed(tile, LD_A, chunks, CHUNKS_A, BK, item)
+#define STORE_A(tile, chunks, item) store_tile(tile, LD_A, chunks, CHUNKS_A, BK, true, item)
 #endif
 #if TRANS_B
-#define STORE_B(tile, chunks, item) store_tile_transposed(tile, LD_B, chunks, CHUNKS_B, BK, item)
+#define STORE_B(tile, chunks, item) store_tile(tile, LD_B, chunks, CHUNKS_B, BK, true, item)
 #else
-#define STORE_B(tile, chunks, item) store_tile(tile, LD_B, chunks, CHUNKS_B, BN, item)
+#define STORE_B(tile, chunks, item) store_tile(tile, LD_B, chunks, CHUNKS_B, BN, false, item)
 #endif
 
 /* ---- the product ---- */
