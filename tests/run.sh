@@ -71,4 +71,6 @@ printf '%s\0' "${chosen[@]}" |
     xargs -0 -r -n 1 -P "${TEST_JOBS:-2}" bash -c '[ -z "$1" ] || run_one "$1"' run_one
 
 cat "$LOGS"/*.result 2>/dev/null | awk '{ passed += $1; failed += $2 }
-    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || passed == 0 }'
+    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || passed == 0 }' |
+    tee "$BUILD/tests/summary"
+exit "${PIPESTATUS[1]}"
