@@ -195,27 +195,34 @@ static void log_lines(const struct logger *logger, const char *log) {
     }
 }
 
-static clat_status build_failed(const struct program_store *store, cl_program program,
-                                const char *source, cl_int code) {
+/* The compiler's log, "" when there is none. */
+static void read_build_log(struct text *out, const struct program_store *store, cl_program program,
+                           const struct source *source) {
     const cl_device_id device = store->device->id;
-    struct text quote = {0};
     size_t bytes = 0;
-    char *log = NULL;
-    if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) == CL_SUCCESS)
-        log = calloc(1, bytes + 1);
+    if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS)
+        return;
+    char *log = calloc(1, bytes + 1);
     if (log != NULL && clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, bytes, log,
-                                             NULL) == CL_SUCCESS) {
-        log_printf(store->log, CLAT_LOG_WARNING, "%s does not build:", source);
-        log_lines(store->log, log);
-        if (quote_log(&quote, log, true) == 0)
-            quote_log(&quote, log, false);
-    }
+                                             NULL) == CL_SUCCESS)
+        source_name_lines(out, source, log);
+    free(log);
+}
+
+static clat_status build_failed(const struct program_store *store, cl_program program,
+                                const struct source *source, const char *name, cl_int code) {
+    struct text log = {0}, quote = {0};
+    read_build_log(&log, store, program, source);
+    log_printf(store->log, CLAT_LOG_WARNING, "%s does not build:", name);
+    log_lines(store->log, text_string(&log));
+    if (quote_log(&quote, text_string(&log), true) == 0)
+        quote_log(&quote, text_string(&log), false);
     status_cl(code, "clBuildProgram"); /* for clat_error_cl */
     const clat_status st =
-        status_fail(CLAT_BUILD_FAILED, "%s does not build (%s)%s%s", source, status_cl_name(code),
-                    quote.data != NULL ? ":" : "", text_string(&quote));
+        status_fail(CLAT_BUILD_FAILED, "%s does not build (%s)%s%s", name, status_cl_name(code),
+                    quote.length > 0 ? ":" : "", text_string(&quote));
     text_free(&quote);
-    free(log);
+    text_free(&log);
     return st;
 }
 
@@ -232,7 +239,7 @@ static clat_status build(cl_program *out, const struct program_store *store,
     if (err == CL_OUT_OF_HOST_MEMORY)
         TRY(status_cl(err, "clBuildProgram"));
     if (err != CL_SUCCESS)
-        TRY(build_failed(store, program, name, err));
+        TRY(build_failed(store, program, source, name, err));
     *out = program;
     program = NULL;
 out:

@@ -185,3 +185,57 @@ void source_free(struct source *source) {
     for (int i = 0; i < SOURCE_PARTS; i++)
         text_free(&source->part[i]);
 }
+
+/* ---------------------------------------------------------------- lines in logs ------------ */
+
+struct location {
+    const char *name; /* not terminated */
+    size_t name_length, line;
+};
+
+/* Reads `#line 12 "name"`: where the next line is. */
+static bool read_directive(struct location *next, const char *line) {
+    static const char word[] = "#line ";
+    if (strncmp(line, word, sizeof word - 1) != 0)
+        return false;
+    char *quote = NULL;
+    const unsigned long number = strtoul(line + sizeof word - 1, &quote, 10);
+    if (strncmp(quote, " \"", 2) != 0)
+        return false;
+    *next = (struct location){quote + 2, strcspn(quote + 2, "\"\n"), number};
+    return true;
+}
+
+/* Where line `number` of all parts together comes from; a NULL name when there is no such line. */
+static struct location locate(const struct source *source, size_t number) {
+    struct location at = {0};
+    size_t count = 0;
+    for (int i = 0; i < SOURCE_PARTS; i++) {
+        const char *line = text_string(&source->part[i]);
+        while (*line != '\0') {
+            const bool directive = read_directive(&at, line);
+            if (++count == number)
+                return at;
+            at.line += !directive;
+            line += strcspn(line, "\n");
+            line += *line == '\n';
+        }
+    }
+    return (struct location){0};
+}
+
+void source_name_lines(struct text *out, const struct source *source, const char *log) {
+    static const char mark[] = "<kernel>:";
+    const char *found;
+    while ((found = strstr(log, mark)) != NULL) {
+        char *end = NULL;
+        const struct location at = locate(source, strtoul(found + sizeof mark - 1, &end, 10));
+        text_append(out, log, (size_t)(found - log));
+        if (at.name != NULL)
+            text_printf(out, "%.*s:%zu", (int)at.name_length, at.name, at.line);
+        else
+            text_append(out, found, (size_t)(end - found));
+        log = end;
+    }
+    text_append(out, log, strlen(log));
+}

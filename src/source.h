@@ -23,4 +23,9 @@ clat_status source_assemble(struct source *source, char *const directory[3],
                             const struct program_request *request);
 void source_free(struct source *source);
 
+/* Appends a compiler's log. NVIDIA's compiler does not heed #line and counts lines over all
+ * strings:
+ * "<kernel>:40:7" becomes "gemm_cpu.cl:12:7". */
+void source_name_lines(struct text *out, const struct source *source, const char *log);
+
 #endif

@@ -269,6 +269,35 @@ static void test_parts(void **state) {
     tear_down(&fixture);
 }
 
+/* Lines counted over all parts, as NVIDIA's compiler does, get their names back. */
+static void test_lines_in_logs(void **state) {
+    (void)state;
+    static const char *const logs[][2] = {
+        {"", ""},
+        {"no line", "no line"},
+        {"<kernel>:2:7: error: a\n x\n", "defines:1:7: error: a\n x\n"},
+        {"<kernel>:4: b\n<kernel>:8: c", "snippet:1: b\nb.clh:1: c"},
+        {"<kernel>:10:1: d", "a.cl:3:1: d"},
+        {"in <kernel>:10:1: from <kernel>:6:1", "in a.cl:3:1: from a.cl:1:1"},
+        {"<kernel>:0:1 <kernel>:11:1 <kernel>:x", "<kernel>:0:1 <kernel>:11:1 <kernel>:x"},
+    };
+    char *dir = realpath(harness_temp_dir(), NULL);
+    char *const directories[3] = {dir, NULL, NULL};
+    struct source source;
+    write_file(dir, "a.cl", "one\n#include \"b.clh\"\nthree\n");
+    write_file(dir, "b.clh", "x\n");
+    const struct program_request request = {"a.cl", "#define A", "int f;"};
+    assert_ok(source_assemble(&source, directories, &request));
+    for (size_t i = 0; i < sizeof logs / sizeof logs[0]; i++) {
+        struct text text = {0};
+        source_name_lines(&text, &source, logs[i][0]);
+        assert_string_equal(text_string(&text), logs[i][1]);
+        text_free(&text);
+    }
+    source_free(&source);
+    free(dir);
+}
+
 struct broken {
     const char *name, *defines, *snippet, *kernel, *include;
     const char *where; /* file and line as compilers write them */
@@ -447,6 +476,7 @@ int main(void) {
     harness_add("parts", test_parts, NULL);
     for (size_t i = 0; i < sizeof brokens / sizeof brokens[0]; i++)
         harness_add(brokens[i].name, test_broken, &brokens[i]);
+    harness_add("lines in logs", test_lines_in_logs, NULL);
     harness_add("missing kernel file", test_missing_file, NULL);
     harness_add("CLATTICE_KERNEL_DIR overrides", test_override, NULL);
     harness_add("served from memory", test_memory, NULL);
