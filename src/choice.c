@@ -77,9 +77,12 @@ static bool accept_tuned(void *user, const struct tuned_entry *entry) {
     if (wish->implementation ? strcmp(impl->name, wish->implementation) != 0
                              : !impl->prefers(device))
         return false;
-    if (program_source_hash(&hash, &wish->ctx->programs, impl->source) != CLAT_OK ||
-        hash != entry->source_hash)
+    if (program_source_hash(&hash, &wish->ctx->programs, impl->source) != CLAT_OK)
         return false;
+    if (hash != entry->source_hash) {
+        tuning_note_stale(&wish->ctx->tuning, entry);
+        return false;
+    }
     impl->guess(device, wish->problem, wish->choice->values);
     if (tunables_parse(impl, entry->tunables, wish->choice->values) != CLAT_OK ||
         !impl->fits(device, wish->problem, wish->choice->values))

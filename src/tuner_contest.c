@@ -11,7 +11,7 @@
 /* In the finals: a compromise between many rounds and steady bursts. */
 #define FINAL_BURST_SECONDS 0.03
 
-enum { MAX_ROUNDS = 9 };
+enum { MAX_ROUNDS = 7 };
 
 double subject_gflops(const struct subject *subject, double seconds) {
     return subject->flops / seconds * 1e-9;
