@@ -70,9 +70,12 @@ static clat_status fill_mask(struct attention *a, const clat_mask *mask) {
 clat_status attention_normalise(struct attention *out, const clat_attention_problem *problem) {
     clat_status st = CLAT_OK;
     memset(out, 0, sizeof *out); /* padding too: plans are found by comparing bytes */
-    if (problem->dtype != CLAT_F32 && problem->dtype != CLAT_F16 && problem->dtype != CLAT_BF16)
-        TRY(status_fail(CLAT_INVALID_TYPE, "problem.dtype is %d, must be f32, f16 or bf16",
+    if ((unsigned)problem->dtype > CLAT_BF16)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "problem.dtype is %d, which is not one of its names",
                         (int)problem->dtype));
+    if (problem->dtype != CLAT_F32 && problem->dtype != CLAT_F16 && problem->dtype != CLAT_BF16)
+        TRY(status_fail(CLAT_INVALID_TYPE, "problem.dtype is %s, must be f32, f16 or bf16",
+                        problem->dtype ? clat_dtype_name(problem->dtype) : "not given"));
     if (!isfinite(problem->scale))
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "problem.scale is not finite"));
     out->dtype = problem->dtype;

@@ -1,0 +1,137 @@
+#include "mask_cases.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static clat_mask *join(bool all, size_t count, clat_mask **masks) {
+    clat_mask *joined = NULL;
+    const clat_mask *borrowed[8];
+    for (size_t i = 0; i < count; i++)
+        borrowed[i] = masks[i];
+    assert_ok(all ? clat_mask_all(&joined, count, borrowed)
+                  : clat_mask_any(&joined, count, borrowed));
+    for (size_t i = 0; i < count; i++)
+        clat_mask_release(masks[i]); /* the join keeps them */
+    return joined;
+}
+
+#define ALL(...)                                                                                   \
+    join(true, sizeof((clat_mask *[]){__VA_ARGS__}) / sizeof(clat_mask *),                         \
+         (clat_mask *[]){__VA_ARGS__})
+#define ANY(...)                                                                                   \
+    join(false, sizeof((clat_mask *[]){__VA_ARGS__}) / sizeof(clat_mask *),                        \
+         (clat_mask *[]){__VA_ARGS__})
+
+static clat_mask *causal(clat_causal alignment) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_causal(&mask, alignment));
+    return mask;
+}
+
+static clat_mask *window(int64_t left, int64_t right) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_window(&mask, left, right));
+    return mask;
+}
+
+static clat_mask *global(int64_t count) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_global(&mask, count));
+    return mask;
+}
+
+clat_mask *mask_random_blocks(uint32_t block_rows, uint32_t block_cols, uint32_t seq_q,
+                              uint32_t seq_k, uint32_t heads, unsigned percent) {
+    const uint32_t n_rows = (seq_q + block_rows - 1) / block_rows;
+    const uint32_t n_cols = (seq_k + block_cols - 1) / block_cols;
+    const size_t rows = (size_t)heads * n_rows;
+    uint32_t *row_ptr = harness_alloc((rows + 1) * sizeof *row_ptr);
+    uint32_t *col_idx = harness_alloc((rows * n_cols + 1) * sizeof *col_idx);
+    uint64_t seed = block_rows * 1000 + block_cols;
+    uint32_t count = 0;
+    for (size_t r = 0; r < rows; r++) {
+        row_ptr[r] = count;
+        for (uint32_t c = 0; c < n_cols && r % 5 != 3; c++)
+            if (harness_random_below(&seed, 100) < percent)
+                col_idx[count++] = c;
+    }
+    row_ptr[rows] = count;
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_block_csr(&mask, block_rows, block_cols, n_rows, n_cols, heads, row_ptr,
+                                  col_idx));
+    free(row_ptr);
+    free(col_idx);
+    return mask;
+}
+
+/* ---- the makers */
+
+#define MAKER(name, expression)                                                                    \
+    static clat_mask *make_##name(uint32_t seq_q, uint32_t seq_k) {                                \
+        (void)seq_q;                                                                               \
+        (void)seq_k;                                                                               \
+        return (expression);                                                                       \
+    }
+
+MAKER(dense, NULL)
+MAKER(causal, causal(CLAT_CAUSAL_TOP_LEFT))
+MAKER(causal_br, causal(CLAT_CAUSAL_BOTTOM_RIGHT))
+MAKER(window, window(7, 4))
+MAKER(window_self, window(0, 0))
+MAKER(window_left, window(12, CLAT_UNBOUNDED))
+MAKER(window_open, window(CLAT_UNBOUNDED, CLAT_UNBOUNDED))
+MAKER(sliding, ALL(causal(CLAT_CAUSAL_TOP_LEFT), window(9, 20)))
+MAKER(sliding_br, ALL(window(30, 30), causal(CLAT_CAUSAL_BOTTOM_RIGHT)))
+MAKER(two_windows, ANY(window(2, 0), window(0, 5)))
+MAKER(no_global, ANY(window(3, 3), global(0)))
+MAKER(nothing, global(0))
+MAKER(global, global(5))
+MAKER(longformer, ANY(window(6, 6), global(3)))
+MAKER(causal_global, ALL(causal(CLAT_CAUSAL_TOP_LEFT), ANY(window(5, 0), global(2))))
+MAKER(blocks, mask_random_blocks(16, 16, seq_q, seq_k, 1, 40))
+MAKER(blocks_odd, mask_random_blocks(5, 9, seq_q, seq_k, 1, 30))
+MAKER(blocks_single, mask_random_blocks(1, 1, seq_q, seq_k, 1, 50))
+MAKER(blocks_heads, mask_random_blocks(16, 8, seq_q, seq_k, 4, 35))
+MAKER(blocks_causal,
+      ALL(mask_random_blocks(16, 16, seq_q, seq_k, 1, 60), causal(CLAT_CAUSAL_TOP_LEFT)))
+MAKER(bigbird, ANY(mask_random_blocks(16, 16, seq_q, seq_k, 1, 10), window(10, 10), global(4)))
+MAKER(two_blocks, ANY(mask_random_blocks(16, 16, seq_q, seq_k, 1, 20),
+                      mask_random_blocks(8, 32, seq_q, seq_k, 4, 20)))
+/* Halves that cover everything together, though neither does: every tile is full. */
+MAKER(complement, ANY(causal(CLAT_CAUSAL_TOP_LEFT),
+                      ALL(window(0, CLAT_UNBOUNDED), ANY(global(1), window(0, CLAT_UNBOUNDED)))))
+
+const struct mask_case mask_cases[] = {
+    {"dense", make_dense, true, 1},
+    {"causal", make_causal, true, 1},
+    {"causal_br", make_causal_br, true, 1},
+    {"window", make_window, true, 1},
+    {"window_self", make_window_self, true, 1},
+    {"window_left", make_window_left, true, 1},
+    {"window_open", make_window_open, true, 1},
+    {"sliding", make_sliding, true, 1},
+    {"sliding_br", make_sliding_br, true, 1},
+    {"two_windows", make_two_windows, true, 1},
+    {"no_global", make_no_global, true, 1},
+    {"nothing", make_nothing, true, 1},
+    {"global", make_global, false, 1},
+    {"longformer", make_longformer, false, 1},
+    {"causal_global", make_causal_global, false, 1},
+    {"blocks", make_blocks, false, 1},
+    {"blocks_odd", make_blocks_odd, false, 1},
+    {"blocks_single", make_blocks_single, false, 1},
+    {"blocks_heads", make_blocks_heads, false, 4},
+    {"blocks_causal", make_blocks_causal, false, 1},
+    {"bigbird", make_bigbird, false, 1},
+    {"two_blocks", make_two_blocks, false, 4},
+    {"complement", make_complement, false, 1},
+};
+const size_t n_mask_cases = sizeof mask_cases / sizeof *mask_cases;
+
+const struct mask_case *mask_case_named(const char *name) {
+    for (size_t i = 0; i < n_mask_cases; i++)
+        if (strcmp(mask_cases[i].name, name) == 0)
+            return &mask_cases[i];
+    fail_msg("no mask case '%s'", name);
+    return NULL;
+}

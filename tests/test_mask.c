@@ -1,0 +1,454 @@
+/* Masks: bands, tile lists, counts and predicates against the plain definition, element by element;
+ * what constructors and plans refuse. */
+#include "mask_cases.h"
+
+#include "mask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    uint32_t seq_q, seq_k;
+} sizes[] = {{0, 5}, {5, 0}, {1, 1}, {7, 13}, {16, 16}, {33, 29}, {64, 65}, {97, 48}, {40, 131}};
+
+static const struct {
+    int64_t rows, cols;
+} tiles[] = {{1, 1}, {16, 16}, {5, 9}, {48, 64}, {200, 7}, {8, 200}};
+
+enum { N_SIZES = sizeof sizes / sizeof *sizes, N_TILES = sizeof tiles / sizeof *tiles };
+
+/* What all tests of one mask need: the mask for one size, and its visible elements. */
+struct subject {
+    const struct mask_case *is;
+    clat_mask *mask;
+    int64_t seq_q, seq_k, heads;
+};
+
+static bool sees(const struct subject *s, int64_t head, int64_t i, int64_t j) {
+    return clat_mask_visible(s->mask, s->seq_q, s->seq_k, head, i, j);
+}
+
+/* ---- bands and counts */
+
+static void check_band(const struct subject *s) {
+    struct mask_band band;
+    if (!mask_band(s->mask, s->seq_q, s->seq_k, &band)) {
+        assert_false(s->is->band);
+        return;
+    }
+    for (int64_t i = 0; i < s->seq_q; i++)
+        for (int64_t j = 0; j < s->seq_k; j++)
+            if (sees(s, 0, i, j) != (i + band.low <= j && j <= i + band.high))
+                fail_msg("%s at %d x %d: band %d..%d differs at (%d, %d)", s->is->name,
+                         (int)s->seq_q, (int)s->seq_k, (int)band.low, (int)band.high, (int)i,
+                         (int)j);
+}
+
+static void check_pairs(const struct subject *s) {
+    double pairs = 0;
+    for (int64_t head = 0; head < s->heads; head++)
+        for (int64_t i = 0; i < s->seq_q; i++)
+            for (int64_t j = 0; j < s->seq_k; j++)
+                pairs += sees(s, head, i, j);
+    const double got = mask_pairs(s->mask, s->seq_q, s->seq_k, s->heads);
+    if (got != pairs)
+        fail_msg("%s at %d x %d: %g pairs, not %g", s->is->name, (int)s->seq_q, (int)s->seq_k,
+                 pairs, got);
+}
+
+/* ---- tile lists */
+
+enum cover { EMPTY, PARTIAL, FULL };
+
+static enum cover cover_of(const struct subject *s, int64_t head, int64_t i0, int64_t j0,
+                           int64_t rows, int64_t cols) {
+    int64_t seen = 0, all = 0;
+    for (int64_t i = i0; i < i0 + rows && i < s->seq_q; i++)
+        for (int64_t j = j0; j < j0 + cols; j++, all++)
+            seen += j < s->seq_k && sees(s, head, i, j);
+    return seen == 0 ? EMPTY : seen == all ? FULL : PARTIAL;
+}
+
+/* One row of the index against every tile it could list. */
+static void check_tile_row(const struct subject *s, const struct mask_tiles *list, size_t row,
+                           int64_t head, int64_t i0, int64_t rows, int64_t cols) {
+    const uint32_t start = list->index[3 * row], partial = list->index[3 * row + 1];
+    const uint32_t total = list->index[3 * row + 2];
+    assert_true(partial <= total && start + total <= list->n_tiles);
+    enum cover listed[256] = {EMPTY};
+    for (uint32_t t = 0; t < total; t++) {
+        const uint32_t tile = list->tiles[start + t];
+        assert_true(tile < 256 && listed[tile] == EMPTY); /* none twice */
+        listed[tile] = t < partial ? PARTIAL : FULL;
+        if (t > 0 && t != partial)
+            assert_true(tile > list->tiles[start + t - 1]);
+    }
+    for (int64_t tile = 0; tile * cols < s->seq_k; tile++)
+        if (listed[tile] != cover_of(s, head, i0, tile * cols, rows, cols))
+            fail_msg("%s at %d x %d, tiles %d x %d: tile %d of row %zu is listed as %d",
+                     s->is->name, (int)s->seq_q, (int)s->seq_k, (int)rows, (int)cols, (int)tile,
+                     row, listed[tile]);
+}
+
+static void check_tiles(const struct subject *s, int64_t rows, int64_t cols) {
+    struct mask_tiles list;
+    size_t row = 0;
+    assert_ok(mask_tiles(s->mask, s->seq_q, s->seq_k, rows, cols, &list));
+    for (int64_t head = 0; head < mask_heads(s->mask); head++)
+        for (int64_t i0 = 0; i0 < s->seq_q; i0 += rows)
+            check_tile_row(s, &list, row++, head, i0, rows, cols);
+    assert_int_equal(list.n_index, 3 * row);
+    free(list.index);
+    free(list.tiles);
+}
+
+static void test_against_definition(void **state) {
+    const struct mask_case *is = *state;
+    for (unsigned n = 0; n < N_SIZES; n++) {
+        struct subject s = {.is = is, .seq_q = sizes[n].seq_q, .seq_k = sizes[n].seq_k};
+        s.mask = is->make(sizes[n].seq_q, sizes[n].seq_k);
+        s.heads = is->heads;
+        assert_int_equal(mask_heads(s.mask), is->heads);
+        assert_ok(mask_check(s.mask, s.seq_q, s.seq_k, s.heads));
+        check_band(&s);
+        check_pairs(&s);
+        for (unsigned t = 0; t < N_TILES && s.mask != NULL; t++)
+            check_tiles(&s, tiles[t].rows, tiles[t].cols);
+        clat_mask_release(s.mask);
+    }
+}
+
+/* Long sequences, where only closed forms and halving finish: 10^12 elements. */
+static void test_long(void **state) {
+    (void)state;
+    const int64_t n = 1000000;
+    clat_mask *causal = NULL, *longformer = mask_case_named("longformer")->make(0, 0);
+    struct mask_tiles list;
+    assert_ok(clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT));
+    assert_true(mask_pairs(causal, n, n, 2) == (double)n * (double)(n + 1));
+    assert_true(mask_pairs(NULL, n, 3, 1) == (double)(3 * n));
+    assert_ok(mask_tiles(longformer, n, n, 64, 64, &list));
+    /* Up to three tiles around the diagonal and the first column; the first row sees all. */
+    assert_true(list.n_tiles > 3 * (size_t)n / 64 && list.n_tiles < 5 * (size_t)n / 64 + 5);
+    free(list.index);
+    free(list.tiles);
+    clat_mask_release(causal);
+    clat_mask_release(longformer);
+}
+
+/* Visibility itself is the definition, so it is checked against the sentences of the header. */
+static void test_visible(void **state) {
+    (void)state;
+    clat_mask *br = NULL, *window = NULL, *global = NULL, *blocks = NULL;
+    assert_ok(clat_mask_causal(&br, CLAT_CAUSAL_BOTTOM_RIGHT));
+    assert_ok(clat_mask_window(&window, 2, CLAT_UNBOUNDED));
+    assert_ok(clat_mask_global(&global, 2));
+    assert_ok(clat_mask_block_csr(&blocks, 2, 3, 2, 2, 2, (uint32_t[]){0, 1, 1, 2, 4},
+                                  (uint32_t[]){1, 0, 0, 1}));
+    assert_true(clat_mask_visible(br, 3, 5, 0, 2, 4) && clat_mask_visible(br, 3, 5, 0, 0, 2));
+    assert_false(clat_mask_visible(br, 3, 5, 0, 0, 3) || clat_mask_visible(br, 5, 3, 0, 1, 0));
+    assert_true(clat_mask_visible(window, 9, 9, 0, 5, 3) &&
+                clat_mask_visible(window, 9, 9, 0, 5, 8));
+    assert_false(clat_mask_visible(window, 9, 9, 0, 5, 2));
+    assert_true(clat_mask_visible(global, 9, 9, 0, 1, 8) &&
+                clat_mask_visible(global, 9, 9, 0, 8, 1));
+    assert_false(clat_mask_visible(global, 9, 9, 0, 2, 2));
+    assert_true(clat_mask_visible(blocks, 4, 6, 0, 1, 3));
+    assert_false(clat_mask_visible(blocks, 4, 6, 0, 1, 2) ||
+                 clat_mask_visible(blocks, 4, 6, 0, 2, 3));
+    assert_true(clat_mask_visible(blocks, 4, 6, 1, 0, 2) &&
+                clat_mask_visible(blocks, 4, 6, 1, 3, 5));
+    assert_true(clat_mask_visible(NULL, 4, 6, 9, 3, 5));
+    const int64_t outside[][3] = {{-1, 0, 0}, {0, -1, 0}, {0, 4, 0}, {0, 0, -1}, {0, 0, 6}};
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
+        assert_false(clat_mask_visible(NULL, 4, 6, outside[i][0], outside[i][1], outside[i][2]));
+        assert_false(clat_mask_visible(blocks, 4, 6, outside[i][0], outside[i][1], outside[i][2]));
+    }
+    assert_false(clat_mask_visible(blocks, 4, 6, 2, 0, 0));
+    clat_mask_release(br);
+    clat_mask_release(window);
+    clat_mask_release(global);
+    clat_mask_release(blocks);
+    clat_mask_release(NULL);
+}
+
+static void test_print_and_grain(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *text;
+        uint32_t rows, cols;
+    } expected[] = {
+        {"dense", "dense", 1, 1},
+        {"causal_br", "causal_br", 1, 1},
+        {"window_left", "window(12,inf)", 1, 1},
+        {"longformer", "any(window(6,6),global(3))", 1, 1},
+        {"sliding", "all(causal,window(9,20))", 1, 1},
+        {"blocks_odd", NULL, 5, 9},
+        {"two_blocks", NULL, 8, 16},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        struct text text = {0};
+        uint32_t rows = 0, cols = 0;
+        clat_mask *mask = mask_case_named(expected[i].name)->make(64, 64);
+        mask_print(mask, &text);
+        mask_grain(mask, &rows, &cols);
+        if (expected[i].text != NULL)
+            assert_string_equal(text_string(&text), expected[i].text);
+        assert_int_equal(rows, expected[i].rows);
+        assert_int_equal(cols, expected[i].cols);
+        text_free(&text);
+        clat_mask_release(mask);
+    }
+    struct text text = {0};
+    clat_mask *half = NULL;
+    assert_ok(clat_mask_block_csr(&half, 64, 32, 1, 2, 1, (uint32_t[]){0, 1}, (uint32_t[]){1}));
+    mask_print(half, &text);
+    assert_string_equal(text_string(&text), "block_csr(64x32,50.0%)");
+    text_free(&text);
+    clat_mask_release(half);
+}
+
+/* ---- refusals */
+
+struct bad_blocks {
+    const char *name, *word;
+    clat_status status;
+    uint32_t block_rows, block_cols, n_rows, n_cols, heads;
+    uint32_t row_ptr[4], col_idx[4];
+};
+
+static const struct bad_blocks bad_blocks[] = {
+    {"block_rows 0", "block_rows", CLAT_INVALID_MASK, 0, 4, 2, 2, 1, {0}, {0}},
+    {"block_rows 1025", "block_rows", CLAT_INVALID_MASK, 1025, 4, 2, 2, 1, {0}, {0}},
+    {"block_cols 0", "block_cols", CLAT_INVALID_MASK, 4, 0, 2, 2, 1, {0}, {0}},
+    {"block_cols 1025", "block_cols", CLAT_INVALID_MASK, 4, 1025, 2, 2, 1, {0}, {0}},
+    {"no heads", "heads", CLAT_INVALID_MASK, 4, 4, 2, 2, 0, {0}, {0}},
+    {"heads x rows", "heads", CLAT_INVALID_MASK, 4, 4, 1u << 31, 2, 2, {0}, {0}},
+    {"row_ptr[0]", "row_ptr", CLAT_INVALID_MASK, 4, 4, 2, 2, 1, {1, 1, 1}, {0}},
+    {"row_ptr falls", "row_ptr", CLAT_INVALID_MASK, 4, 4, 2, 2, 1, {0, 2, 1}, {0, 1}},
+    {"column too large", "col_idx", CLAT_INVALID_MASK, 4, 4, 2, 2, 1, {0, 1, 2}, {0, 2}},
+    {"column twice", "col_idx", CLAT_INVALID_MASK, 4, 4, 1, 3, 1, {0, 2}, {1, 1}},
+    {"columns descend", "col_idx", CLAT_INVALID_MASK, 4, 4, 1, 3, 1, {0, 2}, {2, 1}},
+};
+
+static void test_bad_blocks(void **state) {
+    const struct bad_blocks *bad = *state;
+    clat_mask *mask = (clat_mask *)1;
+    assert_status(bad->status,
+                  clat_mask_block_csr(&mask, bad->block_rows, bad->block_cols, bad->n_rows,
+                                      bad->n_cols, bad->heads, bad->row_ptr, bad->col_idx));
+    assert_error_names(bad->word);
+    assert_null(mask);
+}
+
+static void test_bad_arguments(void **state) {
+    (void)state;
+    clat_mask *mask = NULL, *heads2 = NULL, *heads3 = NULL;
+    const uint32_t pointers[] = {0, 1, 1, 1}, column[] = {0};
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_causal(NULL, CLAT_CAUSAL_TOP_LEFT));
+    assert_error_names("out");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_causal(&mask, (clat_causal)2));
+    assert_error_names("alignment");
+    assert_status(CLAT_INVALID_MASK, clat_mask_window(&mask, -1, 0));
+    assert_error_names("left");
+    assert_status(CLAT_INVALID_MASK, clat_mask_window(&mask, 0, -1));
+    assert_error_names("right");
+    assert_status(CLAT_INVALID_MASK, clat_mask_global(&mask, -1));
+    assert_error_names("count");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_block_csr(&mask, 4, 4, 1, 1, 1, NULL, column));
+    assert_error_names("row_ptr");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_block_csr(&mask, 4, 4, 1, 1, 1, pointers, NULL));
+    assert_error_names("col_idx");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_all(&mask, 1, NULL));
+    assert_error_names("masks");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_any(&mask, 1, (const clat_mask *[]){NULL}));
+    assert_error_names("masks");
+
+    assert_ok(clat_mask_block_csr(&heads2, 4, 4, 1, 1, 2, pointers, column));
+    assert_ok(clat_mask_block_csr(&heads3, 4, 4, 1, 1, 3, pointers, column));
+    const clat_mask *nine[9] = {heads2, heads2, heads2, heads2, heads2,
+                                heads2, heads2, heads2, heads2};
+    assert_status(CLAT_INVALID_MASK, clat_mask_all(&mask, 0, nine));
+    assert_error_names("count");
+    assert_status(CLAT_INVALID_MASK, clat_mask_any(&mask, 9, nine));
+    assert_error_names("count");
+    assert_status(CLAT_INVALID_MASK,
+                  clat_mask_any(&mask, 2, (const clat_mask *[]){heads2, heads3}));
+    assert_error_names("heads");
+    assert_null(mask);
+    clat_mask_release(heads2);
+    clat_mask_release(heads3);
+}
+
+/* A mask is made once and its sizes come later: mask_check says whether they fit. */
+static void test_bad_sizes(void **state) {
+    (void)state;
+    clat_mask *blocks = mask_random_blocks(16, 8, 40, 40, 4, 50), *joined = NULL;
+    assert_ok(clat_mask_any(&joined, 1, (const clat_mask *[]){blocks}));
+    clat_mask_release(blocks);
+    assert_ok(mask_check(joined, 33, 33, 4));
+    assert_status(CLAT_INVALID_MASK, mask_check(joined, 32, 40, 4));
+    assert_error_names("seq_q");
+    assert_status(CLAT_INVALID_MASK, mask_check(joined, 40, 41, 4));
+    assert_error_names("seq_k");
+    assert_status(CLAT_INVALID_MASK, mask_check(joined, 40, 40, 8));
+    assert_error_names("heads");
+    clat_mask_release(joined);
+}
+
+/* Nesting has an end, and does not lose references on the way. */
+static void test_nesting(void **state) {
+    (void)state;
+    clat_mask *mask = NULL, *outer = NULL;
+    clat_status st = CLAT_OK;
+    unsigned depth = 1;
+    assert_ok(clat_mask_window(&mask, 1, 1));
+    for (; depth < 100; depth++) {
+        st = clat_mask_all(&outer, 1, (const clat_mask *[]){mask});
+        if (st != CLAT_OK)
+            break;
+        clat_mask_release(mask);
+        mask = outer;
+    }
+    assert_int_equal(st, CLAT_INVALID_MASK);
+    assert_int_equal(depth, 16);
+    assert_true(clat_mask_visible(mask, 9, 9, 0, 4, 5));
+    assert_false(clat_mask_visible(mask, 9, 9, 0, 4, 6));
+
+    clat_mask *wide = NULL, *wider = NULL, *widest = NULL;
+    clat_mask_release(mask);
+    assert_ok(clat_mask_global(&mask, 1));
+    const clat_mask *same[8] = {mask, mask, mask, mask, mask, mask, mask, mask};
+    assert_ok(clat_mask_any(&wide, 8, same));
+    const clat_mask *wides[8] = {wide, wide, wide, wide, wide, wide, wide, wide};
+    assert_ok(clat_mask_any(&wider, 8, wides)); /* 64 terms */
+    assert_status(CLAT_INVALID_MASK, clat_mask_any(&widest, 2, (const clat_mask *[]){wider, mask}));
+    assert_error_names("terms");
+    clat_mask_release(mask);
+    clat_mask_release(wide);
+    clat_mask_release(wider);
+}
+
+/* ---- the predicate on the device */
+
+/* A kernel for each mask in one program; what two masks would both define is renamed. */
+static void append_kernel(struct text *source, size_t n, const struct text *predicate) {
+    text_printf(source, "#define mask_listed mask_listed%zu\n#define mask_block mask_block%zu\n", n,
+                n);
+    text_append(source, text_string(predicate), predicate->length);
+    text_printf(source,
+                "__kernel void see%zu(__global uchar *out, __global const uint *words) {\n"
+                "    const int i = get_global_id(0), j = get_global_id(1);\n"
+                "    const int head = get_global_id(2);\n"
+                "    const size_t at = (head * get_global_size(1) + j) * get_global_size(0) + i;\n"
+                "    int seen = MASK_VISIBLE(words, head, i, j) != 0;\n"
+                "#if MASK_VECTORS\n"
+                "    const int4 all = MASK_VISIBLE(words, head, (int4)(0, 1, 2, i), j);\n"
+                "    if ((all.w != 0) != seen)\n"
+                "        seen = 2;\n"
+                "#endif\n"
+                "    out[at] = seen;\n"
+                "}\n"
+                "#undef MASK_VISIBLE\n#undef MASK_VECTORS\n#undef mask_listed\n#undef mask_block\n",
+                n);
+}
+
+static void check_predicate(cl_program program, size_t n, const struct subject *s,
+                            const uint32_t *words, size_t n_words) {
+    const size_t global[] = {(size_t)s->seq_q, (size_t)s->seq_k, (size_t)s->heads};
+    const size_t count = global[0] * global[1] * global[2];
+    char name[32];
+    cl_int err;
+    snprintf(name, sizeof name, "see%zu", n);
+    cl_kernel kernel = clCreateKernel(program, name, &err);
+    assert_cl(err);
+    cl_mem out = harness_buffer(count, NULL), data = harness_buffer(n_words * 4, words);
+    unsigned char *seen = harness_alloc(count);
+    assert_cl(clSetKernelArg(kernel, 0, sizeof out, &out));
+    assert_cl(clSetKernelArg(kernel, 1, sizeof data, &data));
+    assert_cl(
+        clEnqueueNDRangeKernel(harness_queue(), kernel, 3, NULL, global, NULL, 0, NULL, NULL));
+    harness_read(out, 0, count, seen);
+    for (size_t at = 0; at < count; at++) {
+        const int64_t i = (int64_t)(at % global[0]), j = (int64_t)(at / global[0] % global[1]);
+        const int64_t head = (int64_t)(at / global[0] / global[1]);
+        if (seen[at] != sees(s, head, i, j))
+            fail_msg("%s: predicate says %d at (%d, %d) of head %d", s->is->name, seen[at], (int)i,
+                     (int)j, (int)head);
+    }
+    free(seen);
+    clReleaseMemObject(out);
+    clReleaseMemObject(data);
+    clReleaseKernel(kernel);
+}
+
+static void test_predicates(void **state) {
+    (void)state;
+    struct text source = {0};
+    struct subject subjects[64];
+    uint32_t *words[64];
+    size_t n_words[64];
+    for (size_t n = 0; n < n_mask_cases; n++) {
+        struct text predicate = {0};
+        struct subject *s = &subjects[n];
+        *s = (struct subject){&mask_cases[n], NULL, 45, 67, mask_cases[n].heads};
+        s->mask = s->is->make(45, 67);
+        words[n] = NULL;
+        if (s->mask == NULL)
+            continue;
+        assert_ok(mask_predicate(s->mask, s->seq_q, s->seq_k, &predicate, &words[n], &n_words[n]));
+        append_kernel(&source, n, &predicate);
+        text_free(&predicate);
+    }
+    cl_int err;
+    const char *text = text_string(&source);
+    cl_device_id device = clat_context_device(harness_context());
+    cl_program program =
+        clCreateProgramWithSource(clat_context_cl(harness_context()), 1, &text, NULL, &err);
+    assert_cl(err);
+    assert_cl(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL));
+    for (size_t n = 0; n < n_mask_cases; n++) {
+        if (words[n] != NULL)
+            check_predicate(program, n, &subjects[n], words[n], n_words[n]);
+        free(words[n]);
+        clat_mask_release(subjects[n].mask);
+    }
+    clReleaseProgram(program);
+    text_free(&source);
+}
+
+/* The text does not depend on lengths: other lengths, same program. */
+static void test_predicate_text(void **state) {
+    (void)state;
+    for (size_t n = 1; n < n_mask_cases; n++) {
+        struct text text[2] = {{0}, {0}};
+        uint32_t *words = NULL;
+        size_t n_words = 0;
+        for (uint32_t k = 0; k < 2; k++) {
+            clat_mask *mask = mask_cases[n].make(40 + 77 * k, 90 + 31 * k);
+            assert_ok(mask_predicate(mask, 40 + 77 * k, 90 + 31 * k, &text[k], &words, &n_words));
+            free(words);
+            clat_mask_release(mask);
+        }
+        assert_string_equal(text_string(&text[0]), text_string(&text[1]));
+        text_free(&text[0]);
+        text_free(&text[1]);
+    }
+}
+
+int main(void) {
+    for (size_t i = 0; i < n_mask_cases; i++)
+        harness_add(mask_cases[i].name, test_against_definition, &mask_cases[i]);
+    for (size_t i = 0; i < sizeof bad_blocks / sizeof *bad_blocks; i++)
+        harness_add(bad_blocks[i].name, test_bad_blocks, &bad_blocks[i]);
+    harness_add("long sequences", test_long, NULL);
+    harness_add("visible", test_visible, NULL);
+    harness_add("print and grain", test_print_and_grain, NULL);
+    harness_add("bad arguments", test_bad_arguments, NULL);
+    harness_add("bad sizes", test_bad_sizes, NULL);
+    harness_add("nesting", test_nesting, NULL);
+    harness_add("predicates", test_predicates, NULL);
+    harness_add("predicate text", test_predicate_text, NULL);
+    return harness_run_added();
+}
