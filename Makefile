@@ -148,7 +148,7 @@ run: setup ## install what is missing, build, show a first result
 .PHONY: test test-full test-programs
 test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
 	$(again) $(if $(T),,all) test-programs
-	+@BUILD='$(BUILD)' T='$(T)' MAKE='$(MAKE)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
+	@BUILD='$(BUILD)' T='$(T)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
 
 test-full: export CLATTICE_TEST_FULL = 1
 test-full: test ## the same with the slow sweeps
@@ -165,6 +165,8 @@ $(BUILD)/tests/helpers.a: $(HELPER_OBJECTS)
 $(BUILD)/tests/test_%: $(BUILD)/obj/tests/test_%.o $(BUILD)/tests/helpers.a $(STATIC_LIB)
 	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
+$(BUILD)/tests/test_tool: | tool # it runs the command
+
 .PHONY: bench
 bench: setup ## build and run the default benchmarks
 	$(again) all
@@ -179,9 +181,15 @@ ASAN_ENVIRONMENT := ASAN_OPTIONS=allow_user_segv_handler=0:detect_stack_use_afte
 
 .PHONY: asan
 asan: setup ## run the tests under the address and undefined-behaviour sanitizers
-	+@$(ASAN_ENVIRONMENT) $(MAKE) --no-print-directory test BUILD='$(BUILD)/asan' TEST_SCRIPTS= \
-	    CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	+@$(ASAN_ENVIRONMENT) $(MAKE) --no-print-directory test T='$(T)' \
+	    BUILD='$(BUILD)/asan' TEST_SCRIPTS= WERROR= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
+
+.PHONY: tsan
+tsan: T := $(or $(T),threads)
+tsan: setup ## run the stress tests under the thread sanitizer; T= as for test
+	+@TSAN_OPTIONS=second_deadlock_stack=1 $(MAKE) --no-print-directory test T='$(T)' \
+	    BUILD='$(BUILD)/tsan' TEST_SCRIPTS= WERROR= CFLAGS='-O1 -g' SANITIZE=-fsanitize=thread
 
 C_FILES := $(wildcard include/clattice/*.h src/*.[ch] src/ops/*.[ch] tools/*.[ch] tests/*.[ch] \
     docs/examples/*.[ch])

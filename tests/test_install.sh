@@ -1,6 +1,6 @@
 #!/bin/bash
 # What a user meets: install, build the examples through pkg-config, run them, uninstall.
-# Prints what cmocka would. tests/run.sh sets BUILD and MAKE.
+# Prints what cmocka would. tests/run.sh sets BUILD.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
@@ -10,7 +10,7 @@ stage=$work/stage # DESTDIR
 mkdir "$stage"
 
 run_make() { # target
-    ${MAKE:-make} --no-print-directory "$1" BUILD="${BUILD:-build}" DESTDIR="$stage" \
+    make --no-print-directory "$1" BUILD="${BUILD:-build}" DESTDIR="$stage" \
         >"$work/log" 2>&1 && return
     cat "$work/log"
     return 1
