@@ -123,7 +123,7 @@ clat_status device_choose(cl_platform_id *platform, cl_device_id *id, const char
     *platform = NULL;
     *id = NULL;
     TRY(list_devices(&all));
-    if (all.count == 0)
+    if (all.list == NULL)
         TRY(status_fail(CLAT_INVALID_DEVICE,
                         "there is no OpenCL device: install the GPU vendor's OpenCL driver, or "
                         "PoCL (pocl-opencl-icd) to compute on the CPU"));
@@ -131,12 +131,14 @@ clat_status device_choose(cl_platform_id *platform, cl_device_id *id, const char
         wanted = getenv("CLATTICE_DEVICE");
     const bool any = wanted == NULL || wanted[0] == '\0';
     const struct candidate *chosen = any ? by_default(&all) : by_name(&all, wanted);
-    if (chosen == NULL)
-        TRY(fail_with_list(&all, "no device matches", wanted));
-    if (!chosen->usable)
-        TRY(fail_with_list(&all, "not available: device", chosen->name));
-    *platform = chosen->platform;
-    *id = chosen->id;
+    if (chosen == NULL) {
+        st = fail_with_list(&all, "no device matches", wanted);
+    } else if (!chosen->usable) {
+        st = fail_with_list(&all, "not available: device", chosen->name);
+    } else {
+        *platform = chosen->platform;
+        *id = chosen->id;
+    }
 out:
     free(all.list);
     return st;
