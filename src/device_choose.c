@@ -78,7 +78,8 @@ static const struct candidate *first(const struct candidates *all, cl_device_typ
     const struct candidate *found = NULL;
     for (size_t i = 0; i < all->count; i++) {
         const struct candidate *candidate = &all->list[i];
-        if ((candidate->type & type) == 0 ||
+        /* A device that does not even tell its type still counts among all. */
+        if ((type != CL_DEVICE_TYPE_ALL && (candidate->type & type) == 0) ||
             (part != NULL && strcasestr(candidate->name, part) == NULL &&
              strcasestr(candidate->platform_name, part) == NULL))
             continue;

@@ -209,9 +209,11 @@ static void test_broken_drivers(void **state) {
     assert_int_equal(choose_with_drivers(dir, text, sizeof text), CLAT_INVALID_DEVICE);
     DIR *list = opendir(vendors);
     const struct dirent *item;
-    if (list == NULL)
-        skip(); /* drivers are registered elsewhere */
-    while (list != NULL && (item = readdir(list)) != NULL) {
+    if (list == NULL) { /* drivers are registered elsewhere */
+        skip();
+        return;
+    }
+    while ((item = readdir(list)) != NULL) {
         if (strstr(item->d_name, ".icd") == NULL)
             continue;
         snprintf(path, sizeof path, "%s/%s", dir, item->d_name);
