@@ -324,17 +324,21 @@ static void describe(struct match *match) {
     static const char *const rank[] = {"", ", same architecture", ", same vendor"};
     struct tuned_entry *entry = &match->entry;
     char file[sizeof entry->origin];
-    struct text text = {0};
+    struct text which = {0}, whole = {0};
     for (unsigned i = 0; i < entry->shape.count; i++)
-        text_printf(&text, " %s=%llu", entry->shape.dim[i].name,
+        text_printf(&which, " %s=%llu", entry->shape.dim[i].name,
                     (unsigned long long)entry->shape.dim[i].value);
     if (match->distance > 0)
-        text_printf(&text, ", %.1f octaves away", sqrt(match->distance));
-    text_printf(&text, "%s", rank[entry->rank]);
-    size_t taken = text.length + sizeof "tuned file :", least = 16;
+        text_printf(&which, ", %.1f octaves away", sqrt(match->distance));
+    text_printf(&which, "%s", rank[entry->rank]);
+    const size_t taken = which.length + sizeof "tuned file :", least = 16;
     tuned_copy_tail(file, taken + least < sizeof file ? sizeof file - taken : least, entry->origin);
-    snprintf(entry->origin, sizeof entry->origin, "tuned file %s:%s", file, text_string(&text));
-    text_free(&text);
+    text_printf(&whole, "tuned file %s:%s", file, text_string(&which));
+    const size_t length = whole.length < sizeof file ? whole.length : sizeof file - 1;
+    memcpy(entry->origin, text_string(&whole), length);
+    entry->origin[length] = '\0';
+    text_free(&which);
+    text_free(&whole);
 }
 
 bool tuning_find(struct tuning *tuning, const char *op, const struct shape *shape,
