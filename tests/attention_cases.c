@@ -1,0 +1,263 @@
+#include "attention_cases.h"
+
+#include "dtype.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TAIL = 13 }; /* elements behind the last one of a buffer */
+
+/* One tensor: its extents, strides and offset in its buffer's host copy. */
+struct tensor {
+    size_t batch, heads, seq, dim; /* extents */
+    clat_strides stride;
+    size_t offset;
+};
+
+struct fixture {
+    clat_attention_problem problem;
+    struct tensor q, k, v, o;
+    size_t inputs, outputs, lse_offset; /* elements of the two buffers */
+};
+
+static size_t at(const struct tensor *t, size_t b, size_t h, size_t i, size_t d) {
+    return t->offset + b * t->stride.batch + h * t->stride.head + i * t->stride.seq +
+           d * t->stride.feature;
+}
+
+/* One past the last element. */
+static size_t end_of(const struct tensor *t) {
+    if (t->batch * t->heads * t->seq == 0)
+        return t->offset;
+    return at(t, t->batch - 1, t->heads - 1, t->seq - 1, t->dim - 1) + 1;
+}
+
+/* ---- layouts */
+
+static clat_strides strides_of(const struct tensor *t, enum attention_layout layout) {
+    const size_t gap = layout == LAYOUT_PADDED || layout == LAYOUT_FEATURES ? 3 : 0;
+    clat_strides s = {.feature = layout == LAYOUT_FEATURES ? 2 : 1};
+    if (layout == LAYOUT_DEFAULT || layout == LAYOUT_SHARED)
+        return (clat_strides)CLAT_STRIDES_BHND(t->heads, t->seq, t->dim);
+    s.head = (t->dim + gap) * s.feature;
+    s.seq = t->heads * s.head + gap;
+    s.batch = t->seq * s.seq + 2 * gap;
+    return s;
+}
+
+/* Q, K and V one after the other in one buffer, or interleaved there. */
+static void place(struct fixture *f, enum attention_layout layout) {
+    struct tensor *const all[] = {&f->q, &f->k, &f->v, &f->o};
+    for (unsigned t = 0; t < 4; t++)
+        all[t]->stride = strides_of(all[t], layout);
+    f->q.offset = 5;
+    if (layout == LAYOUT_PACKED) {
+        const size_t token = f->q.stride.seq + f->k.stride.seq + f->v.stride.seq;
+        f->k.offset = f->q.offset + f->q.stride.seq;
+        f->v.offset = f->k.offset + f->k.stride.seq;
+        for (unsigned t = 0; t < 3; t++) {
+            all[t]->stride.seq = token;
+            all[t]->stride.batch = token * f->q.seq;
+        }
+    } else {
+        if (layout == LAYOUT_SHARED)
+            f->k.stride.batch = f->k.stride.head = f->v.stride.batch = f->v.stride.head = 0;
+        f->k.offset = end_of(&f->q) + 3;
+        f->v.offset = end_of(&f->k) + 1;
+    }
+    f->inputs = end_of(&f->v) + TAIL;
+    f->o.offset = 7;
+    f->outputs = end_of(&f->o) + TAIL;
+    f->lse_offset = 3;
+}
+
+static struct fixture fixture_new(const clat_attention_problem *problem,
+                                  enum attention_layout layout) {
+    struct fixture f = {.problem = *problem};
+    clat_attention_problem *p = &f.problem;
+    const size_t kv_heads = p->kv_heads ? p->kv_heads : p->heads;
+    f.q = f.o = (struct tensor){p->batch, p->heads, p->seq_q, p->head_dim, {0}, 0};
+    f.k = f.v = (struct tensor){p->batch, kv_heads, p->seq_k, p->head_dim, {0}, 0};
+    place(&f, layout);
+    if (layout != LAYOUT_DEFAULT) {
+        p->q = f.q.stride, p->k = f.k.stride;
+        p->v = f.v.stride, p->o = f.o.stride;
+    }
+    return f;
+}
+
+static void fill_tensor(const struct tensor *t, clat_dtype dtype, void *data, uint64_t seed,
+                        double range) {
+    for (size_t b = 0; b < t->batch; b++)
+        for (size_t h = 0; h < t->heads; h++)
+            for (size_t i = 0; i < t->seq; i++)
+                for (size_t d = 0; d < t->dim; d++)
+                    dtype_store(dtype, data, at(t, b, h, i, d), harness_random_real(&seed, range));
+}
+
+/* ---- the reference */
+
+struct row {
+    double *out, *out_bound; /* head_dim */
+    double lse, lse_bound;
+};
+
+static bool visible(const clat_attention_problem *p, size_t h, size_t i, size_t j) {
+    return clat_mask_visible(p->mask, (int64_t)p->seq_q, (int64_t)p->seq_k, (int64_t)h, (int64_t)i,
+                             (int64_t)j);
+}
+
+/* Scores of one query: -infinity where it does not see the key. Gives the largest magnitude that
+ * was added up, sum |q k| scale, which rounding errors are proportional to. */
+static double score_row(const struct fixture *f, const void *in, size_t b, size_t h, size_t i,
+                        double *score) {
+    const clat_attention_problem *p = &f->problem;
+    const double scale = p->scale != 0 ? p->scale : 1 / sqrt((double)p->head_dim);
+    const size_t kv = h / (f->q.heads / f->k.heads);
+    double largest = 0;
+    for (size_t j = 0; j < p->seq_k; j++) {
+        double sum = 0, magnitude = 0;
+        for (size_t d = 0; d < p->head_dim; d++) {
+            const double x = dtype_load(p->dtype, in, at(&f->q, b, h, i, d));
+            const double y = dtype_load(p->dtype, in, at(&f->k, b, kv, j, d));
+            sum += x * y;
+            magnitude += fabs(x * y);
+        }
+        score[j] = visible(p, h, i, j) ? sum * scale : -INFINITY;
+        if (visible(p, h, i, j))
+            largest = fmax(largest, magnitude * fabs(scale));
+    }
+    return largest;
+}
+
+/*
+ * softmax(S) V in f64. The bounds are those of docs/numerics.md: rounding errors of random signs,
+ * twice over, plus a floor; far below what one key more or less would change.
+ */
+static void reference_row(const struct fixture *f, const void *in, size_t b, size_t h, size_t i,
+                          struct row *row) {
+    const clat_attention_problem *p = &f->problem;
+    const size_t kv = h / (f->q.heads / f->k.heads);
+    const double u = 0x1p-24;
+    double *score = harness_alloc((p->seq_k + 1) * sizeof *score);
+    const double magnitude = score_row(f, in, b, h, i, score);
+    const double score_error = (2 * sqrt((double)p->head_dim) + 8) * u * magnitude;
+    double largest = -INFINITY, sum = 0, n = 0;
+    for (size_t j = 0; j < p->seq_k; j++)
+        largest = fmax(largest, score[j]);
+    for (size_t j = 0; j < p->seq_k; j++) {
+        n += isfinite(score[j]) ? 1 : 0;
+        score[j] = isfinite(score[j]) ? exp(score[j] - largest) : 0;
+        sum += score[j];
+    }
+    for (size_t d = 0; d < p->head_dim; d++) {
+        double out = 0, weight = 0;
+        for (size_t j = 0; j < p->seq_k; j++)
+            if (score[j] > 0) {
+                const double value = dtype_load(p->dtype, in, at(&f->v, b, kv, j, d));
+                out += score[j] / sum * value;
+                weight += score[j] / sum * fabs(value);
+            }
+        const double bound = (2 * score_error + 16 * u) * weight + 4 * sqrt(n) * u * fabs(out);
+        row->out[d] = out;
+        row->out_bound[d] = bound + dtype_epsilon(p->dtype) * (fabs(out) + bound) +
+                            (p->dtype == CLAT_F16 ? 0x1p-25 : 0);
+    }
+    row->lse = n > 0 ? largest + log(sum) : -INFINITY;
+    row->lse_bound = n > 0 ? score_error + (16 + 2 * fabs(row->lse) + sqrt(n)) * u : 0;
+    free(score);
+}
+
+/* ---- comparing */
+
+/* Elements of O one after the other, and proof that nothing between them was written. */
+static void *gather_outputs(const char *name, const struct fixture *f, const void *got) {
+    const clat_attention_problem *p = &f->problem;
+    const size_t size = clat_dtype_bytes(p->dtype);
+    const size_t rows = p->batch * p->heads * p->seq_q;
+    char *tight = harness_alloc((rows * p->head_dim + 1) * size);
+    char *is_output = harness_alloc(f->outputs);
+    const unsigned char *bytes = got;
+    memset(is_output, 0, f->outputs);
+    for (size_t row = 0; row < rows; row++)
+        for (size_t d = 0; d < p->head_dim; d++) {
+            const size_t from =
+                at(&f->o, row / p->seq_q / p->heads, row / p->seq_q % p->heads, row % p->seq_q, d);
+            memcpy(tight + (row * p->head_dim + d) * size, bytes + from * size, size);
+            is_output[from] = 1;
+        }
+    for (size_t e = 0; e < f->outputs; e++)
+        for (size_t byte = 0; byte < size && !is_output[e]; byte++)
+            if (bytes[e * size + byte] != 0xFF)
+                fail_msg("%s: element %zu of O's buffer is outside O and was written", name, e);
+    free(is_output);
+    return tight;
+}
+
+static void compare(const char *name, const struct fixture *f, const void *in, const void *got,
+                    const float *got_lse) {
+    const clat_attention_problem *p = &f->problem;
+    const size_t rows = p->batch * p->heads * p->seq_q, dim = p->head_dim;
+    double *out = harness_alloc((rows * dim + 1) * sizeof *out);
+    double *bounds = harness_alloc((rows * dim + 1) * sizeof *bounds);
+    double *lse = harness_alloc((rows + 1) * sizeof *lse);
+    double *lse_bounds = harness_alloc((rows + 1) * sizeof *lse_bounds);
+    for (size_t n = 0; n < rows; n++) {
+        struct row row = {.out = out + n * dim, .out_bound = bounds + n * dim};
+        reference_row(f, in, n / p->seq_q / p->heads, n / p->seq_q % p->heads, n % p->seq_q, &row);
+        lse[n] = row.lse;
+        lse_bounds[n] = row.lse_bound;
+    }
+    void *tight = gather_outputs(name, f, got);
+    assert_matrix(name, p->dtype, tight, rows, dim, dim, out, bounds, 0);
+    if (p->logsumexp) {
+        assert_matrix(name, CLAT_F32, got_lse + f->lse_offset, rows, 1, 1, lse, lse_bounds, 0);
+        for (size_t e = 0; e < f->lse_offset; e++)
+            assert_true(isnan(got_lse[e]) && isnan(got_lse[f->lse_offset + rows + e]));
+    }
+    free(tight);
+    free(out);
+    free(bounds);
+    free(lse);
+    free(lse_bounds);
+}
+
+static void run(const struct fixture *f, cl_mem in, cl_mem out, cl_mem lse) {
+    clat_plan *plan = NULL;
+    clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+    args.q = args.k = args.v = in;
+    args.q_offset = f->q.offset, args.k_offset = f->k.offset, args.v_offset = f->v.offset;
+    args.o = out, args.o_offset = f->o.offset;
+    args.logsumexp = lse, args.logsumexp_offset = f->lse_offset;
+    assert_ok(clat_attention_plan(&plan, harness_context(), &f->problem));
+    assert_ok(clat_attention_run(plan, harness_queue(), &args, 0, NULL, NULL));
+    clat_plan_release(plan);
+}
+
+void attention_check(const char *name, const clat_attention_problem *problem,
+                     enum attention_layout layout, double range) {
+    const struct fixture f = fixture_new(problem, layout);
+    const size_t size = clat_dtype_bytes(problem->dtype);
+    const size_t rows = problem->batch * problem->heads * problem->seq_q;
+    const size_t lse_bytes = (rows + 2 * f.lse_offset) * sizeof(float);
+    void *in = harness_alloc(f.inputs * size), *got = harness_alloc(f.outputs * size);
+    float *got_lse = harness_alloc(lse_bytes);
+    memset(in, 0xFF, f.inputs * size); /* NaN */
+    fill_tensor(&f.q, problem->dtype, in, 1, range);
+    fill_tensor(&f.k, problem->dtype, in, 2, range);
+    fill_tensor(&f.v, problem->dtype, in, 3, range);
+    cl_mem in_buffer = harness_buffer(f.inputs * size, in);
+    cl_mem out_buffer = harness_buffer(f.outputs * size, NULL);
+    cl_mem lse_buffer = harness_buffer(lse_bytes, NULL);
+    run(&f, in_buffer, out_buffer, lse_buffer);
+    harness_read(out_buffer, 0, f.outputs * size, got);
+    harness_read(lse_buffer, 0, lse_bytes, got_lse);
+    compare(name, &f, in, got, got_lse);
+    clReleaseMemObject(in_buffer);
+    clReleaseMemObject(out_buffer);
+    clReleaseMemObject(lse_buffer);
+    free(in);
+    free(got);
+    free(got_lse);
+}

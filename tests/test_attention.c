@@ -1,0 +1,337 @@
+/* Every variant of attention, on each implementation, against the plain f64 reference. */
+#include "attention_cases.h"
+#include "mask_cases.h"
+
+#include "dtype.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Small tiles, so that short sequences have many of them and edges on all sides. NULL: the guess.
+ */
+static const struct {
+    const char *name, *tunables;
+} implementations[] = {
+    {"cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1"},
+    {"simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"},
+};
+
+static bool is_available(const char *implementation) {
+    return strcmp(implementation, "cpu") != 0 || harness_device_is_cpu();
+}
+
+/* Nothing, one, tile-1, tile, tile+1 (tiles are 16 or 8 queries by 16 keys), primes, several. */
+static const struct {
+    size_t seq_q, seq_k;
+} shapes[] = {{0, 5},   {5, 0},   {1, 1},   {15, 16}, {16, 17}, {17, 15}, {7, 9},
+              {31, 33}, {47, 97}, {64, 64}, {1, 50},  {50, 1},  {13, 128}};
+
+enum { N_SHAPES = sizeof shapes / sizeof *shapes };
+
+/* ---- variants: each line is one program for each implementation */
+
+struct variant {
+    const char *name;
+    clat_dtype dtype;
+    size_t head_dim;
+    enum attention_layout layout;
+    const char *masks[10]; /* all of one kind: bands, or one expression for a list */
+    size_t batch, heads, kv_heads;
+    bool no_logsumexp, guess;
+};
+
+#define BANDS                                                                                      \
+    {                                                                                              \
+        "dense", "causal", "causal_br", "window", "sliding_br", "window_left", "window_self",      \
+            "nothing"                                                                              \
+    }
+#define SOME_BANDS                                                                                 \
+    { "dense", "causal_br", "window" }
+
+static const struct variant variants[] = {
+    {.name = "f32 d32", .head_dim = 32, .masks = BANDS, .heads = 2},
+    {.name = "f32 d1", .head_dim = 1, .masks = SOME_BANDS, .batch = 2},
+    {.name = "f32 d3", .head_dim = 3, .masks = SOME_BANDS},
+    {.name = "f32 d8 bnhd", .head_dim = 8, .masks = SOME_BANDS, .heads = 3, .layout = LAYOUT_BNHD},
+    {.name = "f32 d31", .head_dim = 31, .masks = SOME_BANDS, .layout = LAYOUT_PADDED},
+    {.name = "f32 d59 mqa", .head_dim = 59, .masks = SOME_BANDS, .heads = 4, .kv_heads = 1},
+    {.name = "f32 d64 guess", .head_dim = 64, .masks = BANDS, .guess = true},
+    {.name = "f32 d80", .head_dim = 80, .masks = SOME_BANDS, .no_logsumexp = true},
+    {.name = "f32 d128 guess", .head_dim = 128, .masks = {"dense", "causal"}, .guess = true},
+    {.name = "f32 d256 guess", .head_dim = 256, .masks = {"causal"}, .guess = true},
+    {.name = "f16 d31", .dtype = CLAT_F16, .head_dim = 31, .masks = SOME_BANDS},
+    {.name = "bf16 d64 bnhd",
+     .dtype = CLAT_BF16,
+     .head_dim = 64,
+     .masks = SOME_BANDS,
+     .heads = 2,
+     .layout = LAYOUT_BNHD},
+    {.name = "f32 d20 features",
+     .head_dim = 20,
+     .masks = SOME_BANDS,
+     .heads = 2,
+     .layout = LAYOUT_FEATURES},
+    {.name = "global", .head_dim = 32, .masks = {"global"}},
+    {.name = "longformer gqa",
+     .head_dim = 32,
+     .masks = {"longformer"},
+     .heads = 4,
+     .kv_heads = 2,
+     .batch = 2},
+    {.name = "blocks", .head_dim = 32, .masks = {"blocks"}, .batch = 2},
+    {.name = "blocks guess", .head_dim = 64, .masks = {"blocks"}, .heads = 2, .guess = true},
+    {.name = "blocks odd", .head_dim = 32, .masks = {"blocks_odd"}},
+    {.name = "blocks per head", .head_dim = 32, .masks = {"blocks_heads"}, .heads = 4, .batch = 2},
+    {.name = "bigbird f16", .dtype = CLAT_F16, .head_dim = 32, .masks = {"bigbird"}},
+};
+
+struct variant_case {
+    char name[64];
+    const struct variant *variant;
+    unsigned implementation;
+};
+
+static clat_attention_problem make_problem(const struct variant_case *is) {
+    const struct variant *variant = is->variant;
+    clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
+    problem.dtype = variant->dtype ? variant->dtype : CLAT_F32;
+    problem.batch = variant->batch ? variant->batch : 1;
+    problem.heads = variant->heads ? variant->heads : 1;
+    problem.kv_heads = variant->kv_heads;
+    problem.head_dim = variant->head_dim;
+    problem.logsumexp = !variant->no_logsumexp;
+    problem.implementation = implementations[is->implementation].name;
+    problem.tunables = variant->guess ? NULL : implementations[is->implementation].tunables;
+    return problem;
+}
+
+static void test_variant(void **state) {
+    const struct variant_case *is = *state;
+    if (!is_available(implementations[is->implementation].name))
+        skip();
+    clat_attention_problem problem = make_problem(is);
+    for (unsigned m = 0; is->variant->masks[m] != NULL; m++)
+        for (unsigned s = 0; s < N_SHAPES; s++) {
+            char name[128];
+            clat_mask *mask = mask_case_named(is->variant->masks[m])
+                                  ->make((uint32_t)shapes[s].seq_q, (uint32_t)shapes[s].seq_k);
+            problem.mask = mask;
+            problem.seq_q = shapes[s].seq_q;
+            problem.seq_k = shapes[s].seq_k;
+            snprintf(name, sizeof name, "%s, %s, %zu x %zu", is->name, is->variant->masks[m],
+                     problem.seq_q, problem.seq_k);
+            attention_check(name, &problem, is->variant->layout, 1.0);
+            clat_mask_release(mask);
+        }
+}
+
+/* ---- further behaviour, on programs that the variants have built */
+
+static clat_attention_problem plain_problem(unsigned implementation) {
+    clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
+    problem.seq_q = 47, problem.seq_k = 61, problem.head_dim = 32;
+    problem.logsumexp = true;
+    problem.implementation = implementations[implementation].name;
+    problem.tunables = implementations[implementation].tunables;
+    return problem;
+}
+
+#define FOR_EACH_IMPLEMENTATION(n)                                                                 \
+    for (unsigned n = 0; n < sizeof implementations / sizeof *implementations; n++)                \
+        if (is_available(implementations[n].name))
+
+static void test_layouts(void **state) {
+    (void)state;
+    FOR_EACH_IMPLEMENTATION(n) {
+        clat_attention_problem problem = plain_problem(n);
+        problem.batch = 2, problem.heads = 4, problem.kv_heads = 2, problem.seq_k = problem.seq_q;
+        attention_check("default", &problem, LAYOUT_DEFAULT, 1.0);
+        attention_check("bnhd", &problem, LAYOUT_BNHD, 1.0);
+        attention_check("packed", &problem, LAYOUT_PACKED, 1.0);
+        attention_check("padded", &problem, LAYOUT_PADDED, 1.0);
+        attention_check("shared", &problem, LAYOUT_SHARED, 1.0);
+        problem.kv_heads = 0;
+        attention_check("packed, as many key heads", &problem, LAYOUT_PACKED, 1.0);
+    }
+}
+
+static void test_scales(void **state) {
+    (void)state;
+    FOR_EACH_IMPLEMENTATION(n) {
+        clat_attention_problem problem = plain_problem(n);
+        const double scales[] = {1.0, -0.5, 30.0, -1000.0, 1e-30, 1e-300};
+        for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+            char name[64];
+            snprintf(name, sizeof name, "%s, scale %g", implementations[n].name, scales[s]);
+            problem.scale = scales[s];
+            attention_check(name, &problem, LAYOUT_DEFAULT, 1.0);
+        }
+    }
+}
+
+/* Values that all queries and keys share give the mean of V, however large the score. */
+static void test_large_scores(void **state) {
+    (void)state;
+    enum { N = 61, D = 32 };
+    FOR_EACH_IMPLEMENTATION(n) {
+        clat_attention_problem problem = plain_problem(n);
+        float q[N * D], v[N * D], o[N * D], lse[N];
+        double mean[D] = {0};
+        uint64_t seed = 5;
+        problem.seq_q = problem.seq_k = N;
+        problem.scale = 1e25;
+        for (size_t e = 0; e < (size_t)N * D; e++) {
+            q[e] = 1000;
+            v[e] = (float)harness_random_real(&seed, 1.0);
+            mean[e % D] += v[e] / N;
+        }
+        clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+        args.q = args.k = harness_buffer(sizeof q, q);
+        args.v = harness_buffer(sizeof v, v);
+        args.o = harness_buffer(sizeof o, NULL);
+        args.logsumexp = harness_buffer(sizeof lse, NULL);
+        assert_ok(
+            clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+        harness_read(args.o, 0, sizeof o, o);
+        harness_read(args.logsumexp, 0, sizeof lse, lse);
+        for (size_t i = 0; i < N; i++) {
+            assert_matrix("mean", CLAT_F32, o + i * D, 1, D, D, mean, NULL, 1e-6);
+            assert_true(fabsf(lse[i] / (1e6f * D * 1e25f) - 1) < 1e-5f);
+        }
+        clReleaseMemObject(args.q);
+        clReleaseMemObject(args.v);
+        clReleaseMemObject(args.o);
+        clReleaseMemObject(args.logsumexp);
+    }
+}
+
+/* A NaN stays in the rows that see it. */
+static void test_nan(void **state) {
+    (void)state;
+    enum { N = 40, D = 32, BAD = 21 };
+    FOR_EACH_IMPLEMENTATION(n) {
+        clat_attention_problem problem = plain_problem(n);
+        clat_mask *causal = NULL;
+        float q[N * D], k[N * D], o[N * D];
+        assert_ok(clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT));
+        problem.seq_q = problem.seq_k = N;
+        problem.mask = causal;
+        problem.logsumexp = false;
+        harness_fill(CLAT_F32, q, (size_t)N * D, 1, 1.0);
+        harness_fill(CLAT_F32, k, (size_t)N * D, 2, 1.0);
+        k[BAD * D + 7] = NAN;
+        clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+        args.q = args.v = harness_buffer(sizeof q, q);
+        args.k = harness_buffer(sizeof k, k);
+        args.o = harness_buffer(sizeof o, NULL);
+        assert_ok(
+            clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+        harness_read(args.o, 0, sizeof o, o);
+        for (size_t e = 0; e < (size_t)N * D; e++)
+            assert_int_equal(isnan(o[e]) != 0, e / D >= BAD);
+        clReleaseMemObject(args.q);
+        clReleaseMemObject(args.k);
+        clReleaseMemObject(args.o);
+        clat_mask_release(causal);
+    }
+}
+
+/* The same bits every time, and no K or V where there are no keys. */
+static void test_repeatable(void **state) {
+    (void)state;
+    enum { B = 2, H = 3, N = 100, D = 32, COUNT = B * H * N * D };
+    FOR_EACH_IMPLEMENTATION(n) {
+        clat_attention_problem problem = plain_problem(n);
+        problem.batch = B, problem.heads = H, problem.seq_q = problem.seq_k = N;
+        problem.logsumexp = false;
+        float *in = harness_alloc(COUNT * sizeof *in);
+        float *out[2] = {harness_alloc(COUNT * sizeof **out), harness_alloc(COUNT * sizeof **out)};
+        harness_fill(CLAT_F32, in, COUNT, 9, 1.0);
+        clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+        args.q = args.k = args.v = harness_buffer(COUNT * sizeof *in, in);
+        args.o = harness_buffer(COUNT * sizeof *in, NULL);
+        for (unsigned repeat = 0; repeat < 2; repeat++) {
+            assert_ok(
+                clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+            harness_read(args.o, 0, COUNT * sizeof *in, out[repeat]);
+        }
+        assert_memory_equal(out[0], out[1], COUNT * sizeof *in);
+
+        problem.seq_k = 0;
+        args.k = args.v = NULL;
+        assert_ok(
+            clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+        harness_read(args.o, 0, COUNT * sizeof *in, out[0]);
+        for (size_t e = 0; e < COUNT; e++)
+            assert_true(out[0][e] == 0);
+        clReleaseMemObject(args.q);
+        clReleaseMemObject(args.o);
+        free(in);
+        free(out[0]);
+        free(out[1]);
+    }
+}
+
+/* Masks that are one band share a plan; nothing to do is a plan without implementation. */
+static void test_plans(void **state) {
+    (void)state;
+    clat_attention_problem problem = plain_problem(harness_device_is_cpu() ? 0 : 1);
+    clat_mask *causal = NULL, *window = NULL,
+              *longformer = mask_case_named("longformer")->make(0, 0);
+    clat_plan *a = NULL, *b = NULL;
+    problem.implementation = problem.tunables = NULL;
+    problem.seq_k = problem.seq_q;
+    assert_ok(clat_mask_causal(&causal, CLAT_CAUSAL_BOTTOM_RIGHT));
+    assert_ok(clat_mask_window(&window, CLAT_UNBOUNDED, 0));
+    problem.mask = causal;
+    assert_ok(clat_attention_plan(&a, harness_context(), &problem));
+    problem.mask = window;
+    assert_ok(clat_attention_plan(&b, harness_context(), &problem));
+    assert_ptr_equal(a, b);
+    assert_string_equal(clat_plan_get_info(a)->problem,
+                        "f32 causal batch=1 heads=1 seq_q=47 seq_k=47 head_dim=32 logsumexp");
+    assert_true(clat_plan_get_info(a)->flops == 4.0 * 47 * 48 / 2 * 32);
+    clat_plan_release(a);
+    clat_plan_release(b);
+
+    problem.mask = longformer;
+    assert_ok(clat_attention_plan(&a, harness_context(), &problem));
+    clat_mask_release(longformer); /* the plan keeps it */
+    assert_non_null(strstr(clat_plan_get_info(a)->problem, "any(window(6,6),global(3))"));
+    clat_plan_release(a);
+
+    problem.mask = NULL;
+    problem.heads = 0;
+    assert_ok(clat_attention_plan(&a, harness_context(), &problem));
+    assert_string_equal(clat_plan_get_info(a)->implementation, "none");
+    cl_event event = NULL;
+    clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+    assert_ok(clat_attention_run(a, harness_queue(), &args, 0, NULL, &event));
+    assert_non_null(event);
+    assert_cl(clWaitForEvents(1, &event));
+    clReleaseEvent(event);
+    clat_plan_release(a);
+    clat_mask_release(causal);
+    clat_mask_release(window);
+}
+
+int main(void) {
+    enum { N_VARIANTS = sizeof variants / sizeof *variants };
+    static struct variant_case cases[2 * N_VARIANTS];
+    for (unsigned c = 0; c < 2 * N_VARIANTS; c++) {
+        cases[c].implementation = c % 2;
+        cases[c].variant = &variants[c / 2];
+        snprintf(cases[c].name, sizeof cases[c].name, "%s %s", implementations[c % 2].name,
+                 variants[c / 2].name);
+        harness_add(cases[c].name, test_variant, &cases[c]);
+    }
+    harness_add("layouts", test_layouts, NULL);
+    harness_add("scales", test_scales, NULL);
+    harness_add("large scores", test_large_scores, NULL);
+    harness_add("NaN", test_nan, NULL);
+    harness_add("repeatable", test_repeatable, NULL);
+    harness_add("plans", test_plans, NULL);
+    return harness_run_added();
+}
