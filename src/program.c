@@ -106,6 +106,24 @@ static clat_status keep(struct program_store *store, struct cache_key key, cl_pr
     return st;
 }
 
+void program_store_trim(struct program_store *store, unsigned kept) {
+    pthread_mutex_lock(&store->lock);
+    struct program_entry **link = &store->entries;
+    while (kept > 0 && *link != NULL) {
+        link = &(*link)->next;
+        kept--;
+    }
+    struct program_entry *entry = *link;
+    *link = NULL;
+    pthread_mutex_unlock(&store->lock);
+    while (entry != NULL) {
+        struct program_entry *next = entry->next;
+        clReleaseProgram(entry->program);
+        free(entry);
+        entry = next;
+    }
+}
+
 /* ---------------------------------------------------------------- on disk ------------------ */
 
 /* The program from its stored binary, built; NULL when there is none that the driver takes. */

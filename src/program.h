@@ -51,6 +51,10 @@ const char *program_store_origin(const struct program_store *store);
 clat_status program_get(cl_program *out, struct program_store *store,
                         const struct program_request *request);
 
+/* Forgets all but the `kept` programs added last. Plans keep theirs. For the tuner, which builds
+ * hundreds and needs each of them once. */
+void program_store_trim(struct program_store *store, unsigned kept);
+
 /* Hash of a kernel file and everything it includes: tuned values are only as good as the source
  * they were measured on. NOT_FOUND, IO_ERROR. Cached. */
 clat_status program_source_hash(uint64_t *out, struct program_store *store, const char *source);

@@ -11,7 +11,7 @@
 /* In the finals: a compromise between many rounds and steady bursts. */
 #define FINAL_BURST_SECONDS 0.03
 
-enum { MAX_ROUNDS = 7 };
+enum { MAX_ROUNDS = 7, PROGRAMS_KEPT = 64 };
 
 double subject_gflops(const struct subject *subject, double seconds) {
     return subject->flops / seconds * 1e-9;
@@ -129,6 +129,7 @@ static clat_status try_candidate(struct contest *contest, const int *values, boo
         journal_add(tuner->journal, &entry, &score);
         st = bench_measure(&subject->bench, contest->impl, values, subject->best_single, &score);
         journal_add(tuner->journal, &entry, &score);
+        program_store_trim(&tuner->ctx->programs, PROGRAMS_KEPT);
         if (st != CLAT_OK)
             return st;
     }

@@ -543,6 +543,33 @@ static void test_stale(void **state) {
     free(path);
 }
 
+/* Programs of candidates may be forgotten while plans use them. */
+static void test_programs_trimmed(void **state) {
+    (void)state;
+    clat_context *ctx = open_context("");
+    clat_plan *plans[3] = {NULL};
+    clat_trial *trial = NULL;
+    clat_verdict verdict;
+    const struct twice problem = {N, LARGE, 1};
+    for (unsigned i = 0; i < 3; i++) {
+        char tunables[64];
+        snprintf(tunables, sizeof tunables, "LOOPS=10000 MODE=0 PAD=%u", i + 1);
+        assert_ok(plan_create(&plans[i], ctx, &twice, &problem, "main", tunables));
+    }
+    program_store_trim(&ctx->programs, 5);
+    program_store_trim(&ctx->programs, 1);
+    assert_ok(clat_trial_create(&trial, plans[0], 1));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_ok(clat_trial_verify(trial, plans[i], &verdict));
+        assert_true(verdict.ok);
+        clat_plan_release(plans[i]);
+    }
+    program_store_trim(&ctx->programs, 0);
+    assert_null(ctx->programs.entries);
+    clat_trial_release(trial);
+    clat_context_release(ctx);
+}
+
 /* ---- the journal ---- */
 
 static struct tuned_entry journal_entry(const char *tunables) {
@@ -785,6 +812,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_collects),
     cmocka_unit_test(test_arguments),
     cmocka_unit_test(test_stale),
+    cmocka_unit_test(test_programs_trimmed),
     cmocka_unit_test(test_two_tuners),
     cmocka_unit_test(test_gemm),
 };
