@@ -38,7 +38,7 @@
 
 #define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
 #define OUT_DIM ROUND_UP(HEAD_DIM, MR)
-#define PACKED_LD ROUND_UP(OUT_DIM, VW)
+#define PACKED_LD ROUND_UP(OUT_DIM, VW) /* also the rows of Q^T and O^T in memory */
 
 typedef VECTOR(float, VW) vec;
 typedef VECTOR(int, VW) ivec;
@@ -91,9 +91,7 @@ static inline void load_queries(float *qt, __global const element *q,
                 r[i] = load_features(q + row * p->q.seq, FEATURE_STRIDE(p->q), d) * p->sign;
             }
             PASTE(transpose_, VECTOR(float, VW))(r);
-            UNROLL for (int i = 0; i < VW; i++)
-                if (d + i < HEAD_DIM)
-                    VSTORE(VW, r[i], qt + (d + i) * BQ + first);
+            UNROLL for (int i = 0; i < VW; i++) VSTORE(VW, r[i], qt + (d + i) * BQ + first);
         }
 }
 
@@ -228,17 +226,19 @@ static inline void add_values(float *ot, const vec *alpha, const float *pt, rows
 static inline void store_outputs(__global element *o, const float *ot, const vec *sum,
                                  const struct attention_params *p, const struct query_tile *t)
 {
-    UNROLL for (int v = 0; v < NV; v++)
-    {
+    float block[VW * VW];
+    for (int v = 0; v < NV; v++) {
         const vec inverse = sum[v] == 0 ? (vec)0 : 1.0f / sum[v];
         for (int d = 0; d < HEAD_DIM; d += VW) {
             vec r[VW];
             UNROLL for (int i = 0; i < VW; i++)
-                r[i] = d + i < HEAD_DIM ? VLOAD(VW, ot + (d + i) * BQ + v * VW) * inverse : (vec)0;
+                r[i] = VLOAD(VW, ot + (d + i) * BQ + v * VW) * inverse;
             PASTE(transpose_, VECTOR(float, VW))(r);
-            for (int i = 0; i < VW && v * VW + i < t->rows; i++)
-                store_features(r[i], o + (t->first + v * VW + i) * p->o.seq, FEATURE_STRIDE(p->o),
-                               d);
+            UNROLL for (int i = 0; i < VW; i++) VSTORE(VW, r[i], block + i * VW);
+            const int rows = min(VW, t->rows - v * VW);
+            for (int i = 0; i < rows; i++)
+                store_features(VLOAD(VW, block + i * VW),
+                               o + (t->first + v * VW + i) * p->o.seq, FEATURE_STRIDE(p->o), d);
         }
     }
 }
@@ -257,9 +257,9 @@ static inline void store_logsumexp(__global float *lse, const vec *top, const ve
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION_PARAMETERS)
 {
-    float qt[HEAD_DIM * BQ] __attribute__((aligned(64)));
+    float qt[PACKED_LD * BQ] __attribute__((aligned(64)));
     float st[BK * BQ] __attribute__((aligned(64)));
-    float ot[OUT_DIM * BQ] __attribute__((aligned(64)));
+    float ot[PACKED_LD * BQ] __attribute__((aligned(64)));
 #if PACK
     float packed_k[BK * PACKED_LD] __attribute__((aligned(64)));
     float packed_v[BK * PACKED_LD] __attribute__((aligned(64)));
@@ -271,7 +271,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     __global const element *head_k = k + head_offset(&p.k, t.batch, kv_head);
     __global const element *head_v = v + head_offset(&p.v, t.batch, kv_head);
     load_queries(qt, q + head_offset(&p.q, t.batch, t.head), &p, &t);
-    for (int i = 0; i < OUT_DIM * BQ; i += VW)
+    for (int i = 0; i < PACKED_LD * BQ; i += VW)
         VSTORE(VW, (vec)0, ot + i);
     UNROLL for (int n = 0; n < NV; n++) top[n] = -INFINITY, sum[n] = 0;
 

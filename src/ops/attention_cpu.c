@@ -38,12 +38,13 @@ static bool fits_registers(const struct device *device, const int *values) {
     return used < (lanes(device) == 8 ? 16 : 32);
 }
 
+/* Mirrors the private arrays of the kernel. */
 static size_t private_bytes(const struct attention *a, const int *values) {
     const size_t queries = (size_t)(values[T_VW] * values[T_NV]), keys = (size_t)values[T_BK];
-    const size_t out_dim = round_up(a->head_dim, (size_t)values[T_MR]);
-    size_t floats = (a->head_dim + out_dim + keys + 1) * queries;
-    if (values[T_PACK])
-        floats += 2 * keys * round_up(out_dim, (size_t)values[T_VW]);
+    const size_t padded =
+        round_up(round_up(a->head_dim, (size_t)values[T_MR]), (size_t)values[T_VW]);
+    const size_t floats =
+        (2 * padded + keys + 1) * queries + (values[T_PACK] ? 2 * keys * padded : 0);
     return floats * sizeof(float);
 }
 
