@@ -1,0 +1,215 @@
+/*
+ * Every legal combination of tunables builds and computes right: a seeded sample of them, all with
+ * CLATTICE_TEST_FULL. And trials themselves: awkward relatives of all kinds of problems, and wrong
+ * results that must not pass.
+ */
+#include "mask_cases.h"
+
+#include "context.h"
+#include "ops/attention.h"
+#include "trial.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLES = 5 };
+
+static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt};
+
+static clat_attention_problem make_problem(unsigned variant) {
+    static const size_t dims[] = {64, 40, 128, 19};
+    clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
+    problem.heads = 2, problem.kv_heads = 1;
+    problem.seq_q = 133, problem.seq_k = 197;
+    problem.head_dim = dims[variant % 4];
+    problem.dtype = variant % 4 == 1 ? CLAT_BF16 : CLAT_F32;
+    problem.logsumexp = true;
+    return problem;
+}
+
+static void verify(const clat_attention_problem *problem) {
+    clat_plan *plan = NULL;
+    clat_trial *trial = NULL;
+    clat_verdict verdict;
+    assert_ok(clat_attention_plan(&plan, harness_context(), problem));
+    assert_ok(clat_trial_create(&trial, plan, 7));
+    assert_ok(clat_trial_verify(trial, plan, &verdict));
+    if (!verdict.ok)
+        fail_msg("%s with %s is wrong at %s by %g, bound %g; guards %d",
+                 clat_plan_get_info(plan)->problem, clat_plan_get_info(plan)->tunables,
+                 verdict.where, verdict.worst, verdict.bound, verdict.guards);
+    clat_trial_release(trial);
+    clat_plan_release(plan);
+}
+
+/* Counts up through all combinations of candidates; false after the last. */
+static bool next_combination(const struct implementation *impl, unsigned *index) {
+    for (unsigned i = 0; i < impl->n_tunables; i++) {
+        if (++index[i] < tunable_count(&impl->tunables[i]))
+            return true;
+        index[i] = 0;
+    }
+    return false;
+}
+
+/* The legal combinations for one problem, malloc'ed. */
+static size_t list_legal(const struct implementation *impl, const struct attention *attention,
+                         int (**out)[OP_MAX_TUNABLES]) {
+    unsigned index[OP_MAX_TUNABLES] = {0};
+    size_t legal = 0, capacity = 0;
+    *out = NULL;
+    do {
+        if (legal == capacity) {
+            capacity = capacity ? 2 * capacity : 256;
+            *out = realloc(*out, capacity * sizeof **out);
+            assert_non_null(*out);
+        }
+        for (unsigned i = 0; i < impl->n_tunables; i++)
+            (*out)[legal][i] = impl->tunables[i].candidates[index[i]];
+        legal += impl->fits(&harness_context()->device, attention, (*out)[legal]);
+    } while (next_combination(impl, index));
+    return legal;
+}
+
+static void test_combinations(void **state) {
+    const struct implementation *impl = *(const struct implementation *const *)*state;
+    struct device *device = &harness_context()->device;
+    uint64_t seed = 20;
+    for (unsigned variant = 0; variant < (harness_full() ? 4 : SAMPLES); variant++) {
+        clat_attention_problem problem = make_problem(variant);
+        struct attention attention;
+        char why[OP_WHY_BYTES];
+        assert_ok(attention_normalise(&attention, &problem));
+        if (!impl->supports(device, &attention, why))
+            skip();
+        int(*values)[OP_MAX_TUNABLES] = NULL;
+        const size_t legal = list_legal(impl, &attention, &values);
+        assert_true(legal >= SAMPLES);
+        const size_t count = harness_full() ? legal : 1;
+        for (size_t i = 0; i < count; i++) {
+            struct text tunables = {0};
+            const size_t at = harness_full() ? i : harness_random_below(&seed, legal);
+            tunables_print(impl, values[at], &tunables);
+            problem.implementation = impl->name;
+            problem.tunables = text_string(&tunables);
+            verify(&problem);
+            text_free(&tunables);
+        }
+        free(values);
+    }
+}
+
+/* A guess is legal, for every head dimension and mask. */
+static void test_guesses_fit(void **state) {
+    (void)state;
+    struct device *device = &harness_context()->device;
+    for (size_t n = 0; n < 2 * n_mask_cases; n++) {
+        clat_mask *mask = mask_cases[n / 2].make(133, 197);
+        for (size_t dim = 1; dim <= ATTENTION_MAX_DIM; dim++) {
+            const struct implementation *impl = implementations[n % 2];
+            clat_attention_problem problem = make_problem(0);
+            struct attention attention;
+            int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
+            struct text text = {0};
+            char why[OP_WHY_BYTES];
+            problem.heads = 4;
+            problem.head_dim = dim;
+            problem.mask = mask;
+            assert_ok(attention_normalise(&attention, &problem));
+            if (!impl->supports(device, &attention, why))
+                continue;
+            impl->guess(device, &attention, values);
+            assert_true(impl->fits(device, &attention, values));
+            tunables_print(impl, values, &text);
+            assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */
+            assert_memory_equal(values, parsed, sizeof values);
+            text_free(&text);
+        }
+        clat_mask_release(mask);
+    }
+}
+
+/* ---- trials */
+
+/* Relatives share the program of their problem, so only the problems build any. */
+static void test_awkward(void **state) {
+    (void)state;
+    static const char *const names[] = {"dense", "sliding", "longformer", "blocks", "blocks_heads"};
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        clat_attention_problem problem = make_problem(0);
+        clat_mask *mask = mask_case_named(names[n])->make(133, 197);
+        struct attention attention, relative;
+        problem.heads = 4, problem.kv_heads = 2;
+        problem.head_dim = 32;
+        problem.mask = mask;
+        verify(&problem);
+        assert_ok(attention_normalise(&attention, &problem));
+        unsigned count = 0;
+        for (; attention_trial.awkward(&attention, count, &relative); count++) {
+            clat_plan *plan = NULL;
+            clat_trial *trial = NULL;
+            clat_verdict verdict;
+            struct shape shape[2];
+            attention_operation.shape(&attention, &shape[0]);
+            attention_operation.shape(&relative, &shape[1]);
+            assert_string_equal(shape[0].variant, shape[1].variant);
+            assert_ok(
+                plan_create(&plan, harness_context(), &attention_operation, &relative, NULL, NULL));
+            assert_ok(clat_trial_create(&trial, plan, count));
+            assert_ok(clat_trial_verify(trial, plan, &verdict));
+            if (!verdict.ok)
+                fail_msg("%s is wrong at %s", clat_plan_get_info(plan)->problem, verdict.where);
+            clat_trial_release(trial);
+            clat_plan_release(plan);
+        }
+        assert_true(count >= 1);
+        clat_mask_release(mask);
+    }
+}
+
+/* A trial's buffers filled by a run under a mask that hides one element from one query. */
+static void test_wrong_results(void **state) {
+    (void)state;
+    clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT, wrong;
+    clat_plan *plan = NULL, *wrong_plan = NULL;
+    clat_trial *trial = NULL;
+    clat_verdict verdict;
+    clat_mask *window = NULL;
+    problem.seq_q = problem.seq_k = 600;
+    problem.head_dim = 32;
+    assert_ok(clat_attention_plan(&plan, harness_context(), &problem));
+    assert_ok(clat_mask_window(&window, 598, CLAT_UNBOUNDED)); /* the last misses key 0 */
+    wrong = problem;
+    wrong.mask = window;
+    assert_ok(clat_attention_plan(&wrong_plan, harness_context(), &wrong));
+    assert_ok(clat_trial_create(&trial, plan, 3));
+    assert_ok(clat_trial_verify(trial, NULL, &verdict));
+    assert_false(verdict.ok); /* nothing has been computed yet */
+
+    clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+    args.q = clat_trial_buffer(trial, "q", &args.q_offset);
+    args.k = clat_trial_buffer(trial, "k", &args.k_offset);
+    args.v = clat_trial_buffer(trial, "v", &args.v_offset);
+    args.o = clat_trial_buffer(trial, "o", &args.o_offset);
+    assert_ok(clat_attention_run(wrong_plan, clat_trial_queue(trial), &args, 0, NULL, NULL));
+    assert_ok(clat_trial_verify(trial, NULL, &verdict));
+    assert_false(verdict.ok);
+    assert_ok(clat_attention_run(plan, clat_trial_queue(trial), &args, 0, NULL, NULL));
+    assert_ok(clat_trial_verify(trial, NULL, &verdict));
+    assert_true(verdict.ok);
+    assert_non_null(strstr(verdict.where, "o["));
+    clat_trial_release(trial);
+    clat_plan_release(plan);
+    clat_plan_release(wrong_plan);
+    clat_mask_release(window);
+}
+
+int main(void) {
+    harness_add("cpu combinations", test_combinations, &implementations[0]);
+    harness_add("simt combinations", test_combinations, &implementations[1]);
+    harness_add("guesses fit", test_guesses_fit, NULL);
+    harness_add("awkward relatives", test_awkward, NULL);
+    harness_add("wrong results", test_wrong_results, NULL);
+    return harness_run_added();
+}
