@@ -6,7 +6,7 @@
 #
 #   BUILD=build        logs and work go below it
 #   T=                 runs only the programs whose names start with test_$T
-#   TEST_TIMEOUT=300   seconds for each program
+#   TEST_TIMEOUT=600   seconds for each program
 #   TEST_JOBS=2        programs at a time: most of their time is the kernel compiler's, on one core
 set -u
 
@@ -15,7 +15,7 @@ export LOGS=$BUILD/tests/logs
 if [ -n "${CLATTICE_TEST_FULL:-}" ]; then
     export TEST_TIMEOUT=${TEST_TIMEOUT:-3600}
 else
-    export TEST_TIMEOUT=${TEST_TIMEOUT:-300}
+    export TEST_TIMEOUT=${TEST_TIMEOUT:-600}
 fi
 
 # The sum of the counts cmocka prints behind this mark, one for each group of cases.
