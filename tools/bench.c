@@ -52,6 +52,7 @@ static bool run_bench(const struct tool_common *common, struct bench *bench,
     bench->file = tool_out(common);
     bench->rows = json_array();
     TRY(tool_context(&ctx, common));
+    TRY(peers_begin(ctx));
     TRY(report_device(bench->file, ctx, &info));
     fputc('\n', bench->file);
     report_head(bench->file);
@@ -63,11 +64,6 @@ out:
     json_decref(bench->rows);
     clat_context_release(ctx);
     return ok;
-}
-
-/* The command's name is where main() passed it on: the whole argv starts one before. */
-static char **whole_argv(char **argv) {
-    return argv - 1;
 }
 
 int command_bench(int argc, char **argv) {
@@ -106,10 +102,8 @@ int command_bench(int argc, char **argv) {
         return TOOL_USAGE;
     bench.n_peers = (unsigned)n_peers;
     bench.measure.reps = (unsigned)(reps < 1000 ? reps : 1000);
-#ifdef HAVE_OPENBLAS
     for (unsigned i = 0; i < bench.n_peers; i++)
         if (bench.peers[i] == &peer_openblas)
-            peer_openblas_unshackle(whole_argv(argv));
-#endif
+            peer_openblas_unshackle(argv - 1); /* main() passed on all but its name */
     return run_bench(&common, &bench, specs, count) ? TOOL_OK : TOOL_FAILED;
 }

@@ -30,4 +30,11 @@ bool clblast_gemm_enqueue(const struct clblast_gemm *gemm, cl_command_queue queu
 /* Runs each form that applies and keeps the fastest. */
 bool clblast_gemm_choose(struct clblast_gemm *gemm, cl_command_queue queue);
 
+/*
+ * Once, before the first GEMM on a device. On CPUs CLBlast's kernel for small matrices ("direct")
+ * is several times slower than its general one at every size from 64 on, and takes a minute to
+ * compile (PoCL 3.1); CLBlast would use it up to 448 x 448 x 448, or more: it is ruled out.
+ */
+bool clblast_prepare(cl_device_id device);
+
 #endif

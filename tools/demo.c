@@ -50,7 +50,7 @@ static size_t fill_storage(struct spec *out, bool quick) {
 }
 
 static size_t fill_attention(struct spec *out, bool quick) {
-    const size_t seq = quick ? 128 : 1024;
+    const size_t seq = quick ? 256 : 1024;
     out[0] = suite_attention(CLAT_F32, 2, 8, 8, seq, 64, "full");
     out[1] = suite_attention(CLAT_F32, 2, 8, 8, seq, 64, "causal");
     out[2] = suite_attention(CLAT_F32, 2, 8, 2, seq, 64, "full");
@@ -58,7 +58,7 @@ static size_t fill_attention(struct spec *out, bool quick) {
 }
 
 static size_t fill_mha(struct spec *out, bool quick) {
-    const size_t seq = quick ? 128 : 1024;
+    const size_t seq = quick ? 256 : 1024;
     out[0] = suite_mha(2, 8, 8, seq, 64, "full");
     out[1] = suite_mha(2, 8, 8, seq, 64, "causal");
     out[2] = suite_mha(2, 8, 2, seq, 64, "full");
@@ -144,8 +144,6 @@ static bool run_section(struct demo *demo, const struct section *section) {
     const size_t count = section->fill(specs, demo->quick);
     bool ok = true;
     fprintf(demo->file, "\n%s\n", section->title);
-    if (section->peer && !peer)
-        tool_note("this build has no peer %s", section->peer);
     for (size_t i = 0; i < count; i++) {
         struct measurement m;
         if (!measure(&m, demo->ctx, &specs[i], &peer, peer ? 1 : 0, &demo->measure)) {
@@ -191,6 +189,7 @@ static bool run_demo(struct demo *demo) {
     demo->file = tool_out(&demo->common);
     demo->rows = json_array();
     TRY(tool_context(&demo->ctx, &demo->common));
+    TRY(peers_begin(demo->ctx));
     TRY(report_device(demo->file, demo->ctx, &demo->info));
     TRY(tune(demo));
     fputc('\n', demo->file);

@@ -40,7 +40,8 @@ static bool run_burst(const struct contest *contest, struct contestant *who, dou
     return ok;
 }
 
-/* Verifies, which is a warm-up too, and finds the length of a burst. */
+/* Verifies, which is a warm-up too, and finds the length of a burst. A slow run is the first sample
+ * already. */
 static bool prepare(const struct contest *contest, struct contestant *who,
                     const struct spec *spec) {
     double seconds;
@@ -55,6 +56,8 @@ static bool prepare(const struct contest *contest, struct contestant *who,
         return false;
     const double runs = BURST_SECONDS / fmax(seconds, 1e-7);
     who->burst = runs < 1 ? 1 : runs > MAX_BURST ? MAX_BURST : (unsigned)runs;
+    if (who->burst == 1)
+        who->sample[who->count++] = seconds;
     return true;
 }
 
@@ -62,14 +65,18 @@ static bool prepare(const struct contest *contest, struct contestant *who,
 static bool play(struct contest *contest, const struct measure_options *options) {
     const unsigned most = options->reps ? options->reps : MAX_SAMPLES;
     const double start = now_seconds();
-    for (unsigned round = 0; round < most; round++) {
-        if (!options->reps && round >= MIN_SAMPLES && now_seconds() - start > options->seconds)
-            break;
+    unsigned fewest = 0;
+    while (fewest < most &&
+           (options->reps || fewest < MIN_SAMPLES || now_seconds() - start < options->seconds)) {
+        fewest = most;
         for (unsigned i = 0; i < contest->count; i++) {
             struct contestant *who = contest->of[i];
+            if (who->count >= most)
+                continue;
             if (!run_burst(contest, who, &who->sample[who->count]))
                 return false;
             who->count++;
+            fewest = who->count < fewest ? who->count : fewest;
         }
     }
     return true;
@@ -86,19 +93,23 @@ static struct contestant *add(struct contest *contest, const struct peer *peer) 
     return who;
 }
 
+/* Those that take the problem; a note when none of them does. */
 static bool add_peers(struct contest *contest, clat_context *ctx, const struct spec *spec,
                       const struct peer *const *peers, unsigned n_peers) {
-    char text[SPEC_TEXT_BYTES], why[PEER_WHY_BYTES];
+    char text[SPEC_TEXT_BYTES], why[PEER_MAX][PEER_WHY_BYTES];
+    unsigned refused = 0;
     for (unsigned i = 0; i < n_peers; i++) {
-        if (!peers[i]->supports(ctx, spec, why)) {
-            tool_note("%s left out of %s: %s", peers[i]->name, spec_print(text, sizeof text, spec),
-                      why);
+        if (!peers[i]->supports(ctx, spec, why[i])) {
+            refused++;
             continue;
         }
         struct contestant *who = add(contest, peers[i]);
         if (!who || !peers[i]->open(&who->state, ctx, spec, contest->trial))
             return false;
     }
+    for (unsigned i = 0; i < n_peers && refused == n_peers; i++)
+        tool_note("%s left out of %s: %s", peers[i]->name, spec_print(text, sizeof text, spec),
+                  why[i]);
     return true;
 }
 

@@ -25,7 +25,7 @@ struct measurement {
 
 /*
  * Plans the problem, verifies ours and every peer's result, then times them in turns. Peers that
- * do not take the problem are left out with a note. false: nothing could be measured.
+ * do not take the problem are left out. false: nothing could be measured.
  */
 bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec,
              const struct peer *const *peers, unsigned n_peers,

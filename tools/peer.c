@@ -1,52 +1,16 @@
 #include "peer.h"
+#include "clblast.h"
 
-#ifdef HAVE_CLBLAST
-#include <clblast_c.h>
-#endif
 #include <math.h>
 #include <string.h>
 
-#ifdef HAVE_CLBLAST
-#define CLBLAST_PEER(peer) (&(peer))
-#else
-#define CLBLAST_PEER(peer) NULL
-#endif
-
-#ifdef HAVE_OPENBLAS
-#define OPENBLAS_PEER(peer) (&(peer))
-#else
-#define OPENBLAS_PEER(peer) NULL
-#endif
-
-static const struct {
-    const char *name;
-    const struct peer *peer;
-} peers[] = {
-    {"clblast", CLBLAST_PEER(peer_clblast)},
-    {"openblas", OPENBLAS_PEER(peer_openblas)},
-    {"unfused", CLBLAST_PEER(peer_unfused)},
-    {"dense", &peer_dense},
-};
-enum { N_PEERS = sizeof peers / sizeof peers[0] };
+static const struct peer *const peers[] = {&peer_clblast, &peer_openblas, &peer_unfused,
+                                           &peer_dense};
 
 const struct peer *peer_find(const char *name) {
-    for (size_t i = 0; i < N_PEERS; i++)
-        if (strcmp(peers[i].name, name) == 0)
-            return peers[i].peer;
-    return NULL;
-}
-
-/* Reports and gives NULL. */
-static const struct peer *find_or_tell(const char *name) {
-    for (size_t i = 0; i < N_PEERS; i++)
-        if (strcmp(peers[i].name, name) == 0) {
-            if (!peers[i].peer)
-                tool_error("this build has no peer %s: its library was not there", name);
-            return peers[i].peer;
-        }
-    tool_error("--peer takes clblast, openblas, unfused, dense, or several with commas, not "
-               "\"%s\"",
-               name);
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+        if (strcmp(peers[i]->name, name) == 0)
+            return peers[i];
     return NULL;
 }
 
@@ -56,9 +20,13 @@ int peer_list(const char *names, const struct peer *out[PEER_MAX]) {
         char name[16];
         const size_t length = strcspn(rest, ",");
         snprintf(name, sizeof name, "%.*s", (int)length, rest);
-        const struct peer *peer = find_or_tell(name);
-        if (!peer)
+        const struct peer *peer = peer_find(name);
+        if (!peer) {
+            tool_error("--peer takes clblast, openblas, unfused, dense, or several with commas, "
+                       "not \"%s\"",
+                       name);
             return -1;
+        }
         for (int i = 0; i < count; i++)
             if (out[i] == peer) {
                 tool_error("--peer names %s twice", name);
@@ -96,8 +64,10 @@ bool peer_judge(const struct peer *peer, void *state, const struct spec *spec, c
            tool_clat(clat_trial_verify(trial, NULL, out));
 }
 
+bool peers_begin(clat_context *ctx) {
+    return clblast_prepare(clat_context_device(ctx));
+}
+
 void peers_finish(void) {
-#ifdef HAVE_CLBLAST
     CLBlastClearCache();
-#endif
 }

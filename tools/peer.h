@@ -23,13 +23,12 @@ struct peer {
     void (*close)(void *state); /* NULL is fine */
 };
 
-/* The first three are there when the tool was built with HAVE_CLBLAST or HAVE_OPENBLAS. */
 extern const struct peer peer_clblast;  /* GEMM */
 extern const struct peer peer_unfused;  /* attention as CLBlast GEMMs around a softmax kernel */
 extern const struct peer peer_openblas; /* GEMM on the host */
 extern const struct peer peer_dense;    /* our own attention without the mask */
 
-/* NULL when there is no such peer in this build. */
+/* NULL when there is no such peer. */
 const struct peer *peer_find(const char *name);
 
 /* "clblast,openblas" into a list; gives how many, or reports and gives -1. */
@@ -39,7 +38,8 @@ int peer_list(const char *names, const struct peer *out[PEER_MAX]);
 bool peer_judge(const struct peer *peer, void *state, const struct spec *spec, clat_trial *trial,
                 clat_verdict *out);
 
-/* Gives up what the peers' libraries cache; at the end of a command. */
+/* Around all use of peers: sets their libraries up for the device; gives up what they cache. */
+bool peers_begin(clat_context *ctx);
 void peers_finish(void);
 
 /* Replaces the process by itself without the variables that make OpenBLAS slower than it is; they

@@ -1,8 +1,6 @@
 /* CLBlast's GEMM on the trial's own buffers and queue. */
-#include "peer.h"
-
-#ifdef HAVE_CLBLAST
 #include "clblast.h"
+#include "peer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -101,5 +99,3 @@ const struct peer peer_clblast = {.name = "clblast",
                                   .open = open_state,
                                   .run = run,
                                   .close = close_state};
-
-#endif

@@ -1,8 +1,6 @@
 /* OpenBLAS on the host's copies of the operands. */
-
 #include "peer.h"
 
-#ifdef HAVE_OPENBLAS
 #include <cblas.h>
 #include <errno.h>
 #include <limits.h>
@@ -123,5 +121,3 @@ const struct peer peer_openblas = {.name = "openblas",
                                    .run = run,
                                    .publish = publish,
                                    .close = close_state};
-
-#endif

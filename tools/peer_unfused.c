@@ -6,10 +6,8 @@
  *               after the other, so that a group is one GEMM of group * seq_q rows.
  *   mha         [q | k | v] of each token side by side in a workspace: one GEMM per head.
  */
-#include "peer.h"
-
-#ifdef HAVE_CLBLAST
 #include "clblast.h"
+#include "peer.h"
 #include "softmax.h"
 
 #include <math.h>
@@ -220,5 +218,3 @@ const struct peer peer_unfused = {.name = "unfused",
                                   .open = open_state,
                                   .run = run,
                                   .close = close_state};
-
-#endif

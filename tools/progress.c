@@ -50,9 +50,9 @@ static void draw_bar(struct progress *progress, const clat_tune_progress *step) 
     bar[BAR] = '\0';
     format_time(eta, sizeof eta, step->remaining_seconds);
     snprintf(line, sizeof line,
-             "[%s] %3.0f%% ETA %s  %zu/%zu %s: best %.1f GFLOP/s (%zu/%zu) %s %s", bar, done * 100,
-             eta, step->index + 1, step->count, step->problem, step->best_gflops,
-             step->candidate + 1, step->candidates, step->implementation, step->tunables);
+             "[%s] %3.0f%% ETA %s  %zu/%zu %.44s: best %.1f GFLOP/s, candidate %zu of %zu: %s %s",
+             bar, done * 100, eta, step->index + 1, step->count, step->problem, step->best_gflops,
+             step->candidate, step->candidates, step->implementation, step->tunables);
     fprintf(progress->file, "\r%.*s\033[K", (int)terminal_width(progress->file) - 1, line);
     fflush(progress->file);
     progress->drawn = true;
@@ -62,9 +62,9 @@ static void print_line(struct progress *progress, const clat_tune_progress *step
     char eta[24];
     format_time(eta, sizeof eta, step->remaining_seconds);
     fprintf(progress->file,
-            "  %3.0f%%  ETA %5s  %zu/%zu %s: candidate %zu of %zu, best %.1f GFLOP/s\n",
-            share(step) * 100, eta, step->index + 1, step->count, step->problem,
-            step->candidate + 1, step->candidates, step->best_gflops);
+            "  %3.0f%%  ETA %5s  %zu/%zu %.60s: candidate %zu of %zu, best %.1f GFLOP/s\n",
+            share(step) * 100, eta, step->index + 1, step->count, step->problem, step->candidate,
+            step->candidates, step->best_gflops);
     fflush(progress->file);
 }
 

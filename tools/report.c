@@ -1,9 +1,11 @@
 #include "report.h"
 #include "table.h"
 
+#include <string.h>
+
 static const struct column columns[] = {
-    {"operation", -40}, {"impl", -5},          {"tunables", -26},    {"ms", 7},
-    {"GFLOP/s", 7},     {"ratio to peer", 14}, {"error/bound", -15}, {"verdict", -7},
+    {"operation", -38}, {"impl", -4},          {"tunables", -30},    {"ms", 6},
+    {"GFLOP/s", 7},     {"ratio to peer", 14}, {"error/bound", -15}, {"ok?", -4},
 };
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
 
@@ -11,17 +13,31 @@ void report_head(FILE *file) {
     table_head(file, columns, N_COLUMNS);
 }
 
+/* "MR=12 NV=2" as "MR12 NV2": there are many of them, and the line is full. */
+static const char *shorten(char *text, size_t size, const char *tunables) {
+    size_t length = 0;
+    for (; *tunables && length + 1 < size; tunables++)
+        if (*tunables != '=')
+            text[length++] = *tunables;
+    text[length] = '\0';
+    return text;
+}
+
 static void print_line(FILE *file, const struct measurement *m, const struct measure_peer *peer,
                        bool first) {
     char name[SPEC_TEXT_BYTES], ms[32], gflops[32], ratio[32] = "", error[48];
+    char tunables[sizeof m->tunables];
+    /* A composite's tunables name the implementation of each part. */
+    const bool composite = strcmp(m->implementation, "composite") == 0;
     if (peer && peer->ratio > 0)
-        snprintf(ratio, sizeof ratio, "%.2fx %s", peer->ratio, peer->peer->name);
+        snprintf(ratio, sizeof ratio, "%sx %s", format_number(ms, sizeof ms, peer->ratio),
+                 peer->peer->name);
     else if (peer)
         snprintf(ratio, sizeof ratio, "wrong %s", peer->peer->name);
     snprintf(error, sizeof error, "%.1e/%.1e", m->verdict.worst, m->verdict.bound);
     const char *cells[N_COLUMNS] = {spec_print(name, sizeof name, &m->spec),
-                                    m->implementation,
-                                    m->tunables,
+                                    composite ? "-" : m->implementation,
+                                    shorten(tunables, sizeof tunables, m->tunables),
                                     format_number(ms, sizeof ms, m->ms),
                                     format_number(gflops, sizeof gflops, m->gflops),
                                     ratio[0] ? ratio : "-",

@@ -199,7 +199,7 @@ const char *spec_print(char *text, size_t size, const struct spec *spec) {
         snprintf(heads, sizeof heads, "%zu", spec->heads);
     if (spec->seq_k != spec->seq_q)
         snprintf(keys, sizeof keys, "/%zu", spec->seq_k);
-    snprintf(text, size, "%s %s B%zu H%s N%zu%s D%zu %s", spec_op_names[spec->op],
+    snprintf(text, size, "%s %s %zux%sx%zu%sx%zu %s", spec->op == SPEC_MHA ? "mha" : "attn",
              clat_dtype_name(spec->dtype), spec->batch, heads, spec->seq_q, keys, spec->head_dim,
              mask_spec_print(mask, sizeof mask, &spec->mask));
     return text;

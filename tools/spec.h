@@ -56,7 +56,8 @@ clat_status spec_try_plan(clat_plan **out, clat_context *ctx, const struct spec 
 /* The same where failure is failure. */
 bool spec_plan(clat_plan **out, clat_context *ctx, const struct spec *spec);
 
-/* "gemm f32 NT 1024x1024x1024" into `text`; gives `text`. */
+/* "gemm f32 NT 1024x1024x1024", "attn f32 2x8/2x1024x64 causal" (batch, heads, sequence, features)
+ * into `text`; gives `text`. */
 const char *spec_print(char *text, size_t size, const struct spec *spec);
 
 /* The problem's fields under the field's names. */

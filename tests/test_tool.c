@@ -1,0 +1,296 @@
+/* The command `clattice`, run as a user runs it. */
+#include "harness.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TOOL HARNESS_BUILD_DIR "/clattice"
+
+static char output[1 << 16]; /* of the last run: standard output and error */
+
+/* The tool's kernels, cache and tuned values: those of the tree, and new ones. */
+static const char *tuned_file(void) {
+    static char file[512];
+    if (!file[0]) {
+        snprintf(file, sizeof file, "%s/tuned.json", harness_temp_dir());
+        setenv("CLATTICE_KERNEL_DIR", HARNESS_KERNEL_DIR, 1);
+        setenv("CLATTICE_CACHE_DIR", HARNESS_BUILD_DIR "/test-cache/tool", 1);
+        setenv("CLATTICE_TUNED_FILE", file, 1);
+    }
+    return file;
+}
+
+/* Runs the tool with `arguments` of a shell line; gives the exit status. */
+static int run(const char *arguments) {
+    char line[1024];
+    tuned_file();
+    snprintf(line, sizeof line, "%s %s 2>&1", TOOL, arguments);
+    FILE *pipe = popen(line, "r");
+    assert_non_null(pipe);
+    const size_t length = fread(output, 1, sizeof output - 1, pipe);
+    output[length] = '\0';
+    while (fgetc(pipe) != EOF)
+        ;
+    const int status = pclose(pipe);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void expect_status(int expected, const char *arguments) {
+    const int status = run(arguments);
+    if (status != expected)
+        fail_msg("`clattice %s` gave %d, not %d:\n%s", arguments, status, expected, output);
+}
+
+static void expect_output(const char *word) {
+    if (!strstr(output, word))
+        fail_msg("\"%s\" is not in:\n%s", word, output);
+}
+
+/* Runs `arguments --json FILE` and gives what is in the file. */
+static json_t *run_json(int expected, const char *arguments) {
+    char path[512], line[1024];
+    json_error_t error;
+    snprintf(path, sizeof path, "%s/out.json", harness_temp_dir());
+    snprintf(line, sizeof line, "%s --json %s", arguments, path);
+    expect_status(expected, line);
+    json_t *json = json_load_file(path, 0, &error);
+    if (!json)
+        fail_msg("%s: %s", path, error.text);
+    return json;
+}
+
+/* The object has these keys and no others. */
+static void expect_keys(const json_t *object, const char *const *keys, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!json_object_get(object, keys[i]))
+            fail_msg("the key \"%s\" is missing", keys[i]);
+    assert_int_equal(json_object_size(object), count);
+}
+
+#define EXPECT_KEYS(object, ...)                                                                   \
+    expect_keys((object), (const char *const[]){__VA_ARGS__},                                      \
+                sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+/* ------------------------------------------------------------------ usage ------------------- */
+
+struct usage {
+    const char *name, *arguments, *word; /* the word is in the message */
+    int status;
+};
+
+static const struct usage usages[] = {
+    {"no command", "", "Usage:", 2},
+    {"unknown command", "frobnicate", "frobnicate", 2},
+    {"version", "--version", "clattice 0.", 0},
+    {"help", "help", "Commands:", 0},
+    {"help option", "--help", "Commands:", 0},
+    {"help of a command", "help bench", "--peer", 0},
+    {"help option of a command", "tune --help", "--budget", 0},
+    {"help of an unknown command", "help frobnicate", "frobnicate", 2},
+    {"unknown option", "info --frobnicate", "--frobnicate", 2},
+    {"missing value", "bench gemm --m", "--m", 2},
+    {"not a number", "bench gemm --m 12x", "--m", 2},
+    {"negative number", "bench gemm --m -1", "--m", 2},
+    {"too large a number", "bench gemm --m 99999999999999999999999", "--m", 2},
+    {"unknown type", "bench gemm --dtype f17", "f17", 2},
+    {"unknown mask", "bench attention --mask oblong", "oblong", 2},
+    {"mask without numbers", "bench attention --mask window:3", "window", 2},
+    {"mask density above 1", "bench attention --mask csr:16,1.5", "csr", 2},
+    {"unknown peer", "bench gemm --peer atlas", "atlas", 2},
+    {"peer twice", "bench gemm --peer clblast,clblast", "twice", 2},
+    {"unknown suite", "bench frobnicate", "frobnicate", 2},
+    {"too many words", "bench gemm attention", "attention", 2},
+    {"option of another operator", "bench gemm --heads 3", "--heads", 2},
+    {"option of a suite", "bench sparse --batch 3", "sparse", 2},
+    {"unknown operator", "check frobnicate", "frobnicate", 2},
+    {"negative budget", "tune --budget -3", "--budget", 2},
+    {"unknown device", "info --device 'no such device'", "no such device", 1},
+    {"unwritable JSON", "info --json /no/such/directory/out.json", "/no/such/directory", 1},
+    {"unknown implementation", "bench gemm --m 8 --n 8 --k 8 --implementation abacus", "abacus", 1},
+};
+
+static void test_usage(void **state) {
+    const struct usage *usage = *state;
+    expect_status(usage->status, usage->arguments);
+    expect_output(usage->word);
+}
+
+/* ------------------------------------------------------------------ commands ---------------- */
+
+static void test_info(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "info");
+    EXPECT_KEYS(json, "version", "device", "devices");
+    assert_string_equal(json_string_value(json_object_get(json, "version")), clat_version());
+    EXPECT_KEYS(json_object_get(json, "device"), "name", "vendor", "architecture", "driver",
+                "platform", "is_cpu", "compute_units", "global_bytes", "local_bytes", "f64",
+                "f16_arithmetic", "cache_dir", "tuned_file", "tuned_entries", "kernel_dir");
+    size_t i, chosen = 0;
+    json_t *device;
+    json_array_foreach(json_object_get(json, "devices"), i, device) chosen +=
+        json_is_true(json_object_get(device, "chosen"));
+    assert_int_equal(chosen, 1);
+    json_decref(json);
+}
+
+static void test_check(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "check mha");
+    size_t i;
+    json_t *row;
+    assert_true(json_array_size(json) > 0);
+    json_array_foreach(json, i, row)
+        assert_string_not_equal(json_string_value(json_object_get(row, "verdict")), "FAIL");
+    json_decref(json);
+}
+
+/* Kernels whose multiply-add forgets to multiply: the verdict must be FAIL. */
+static void test_check_sees_wrong_kernels(void **state) {
+    (void)state;
+    char kernels[256], line[1024];
+    snprintf(kernels, sizeof kernels, "%s/kernels", harness_temp_dir());
+    snprintf(line, sizeof line,
+             "cp -r '%s' '%s' && sed -i '1i #define fma(a, b, c) (c)' '%s/common.clh'",
+             HARNESS_KERNEL_DIR, kernels, kernels);
+    assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
+    setenv("CLATTICE_KERNEL_DIR", kernels, 1);
+    const int status = run("check gemm --quick");
+    const int bench = run("bench gemm --m 40 --n 40 --k 40 --reps 1");
+    setenv("CLATTICE_KERNEL_DIR", HARNESS_KERNEL_DIR, 1);
+    assert_int_equal(status, 1);
+    assert_int_equal(bench, 1);
+    expect_output("FAIL");
+}
+
+#define ROW_KEYS                                                                                   \
+    "op", "problem", "dtype", "device", "implementation", "tunables", "ms", "gflops", "peer",      \
+        "peer_ms", "ratio", "max_err", "err_bound", "ok"
+
+static void test_bench_gemm(void **state) {
+    (void)state;
+    json_t *json =
+        run_json(0, "bench gemm --m 65 --n 33 --k 47 --trans-b --batch 3 --peer openblas --reps 3");
+    assert_int_equal(json_array_size(json), 1);
+    const json_t *row = json_array_get(json, 0), *problem = json_object_get(row, "problem");
+    EXPECT_KEYS(row, ROW_KEYS);
+    EXPECT_KEYS(problem, "m", "n", "k", "batch", "trans_a", "trans_b");
+    assert_int_equal(json_integer_value(json_object_get(problem, "n")), 33);
+    assert_true(json_is_true(json_object_get(problem, "trans_b")));
+    assert_string_equal(json_string_value(json_object_get(row, "peer")), "openblas");
+    assert_true(json_is_true(json_object_get(row, "ok")));
+    const double ms = json_real_value(json_object_get(row, "ms"));
+    const double peer_ms = json_real_value(json_object_get(row, "peer_ms"));
+    const double ratio = json_real_value(json_object_get(row, "ratio"));
+    assert_true(ms > 0 && peer_ms > 0);
+    assert_true(ratio > 0.999 * peer_ms / ms && ratio < 1.001 * peer_ms / ms);
+    assert_true(json_real_value(json_object_get(row, "max_err")) <=
+                json_real_value(json_object_get(row, "err_bound")));
+    json_decref(json);
+}
+
+static void test_bench_attention(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "bench attention --heads 4 --kv-heads 2 --seq-q 50 --head-dim 32 "
+                               "--mask causal --reps 3");
+    assert_int_equal(json_array_size(json), 1);
+    const json_t *row = json_array_get(json, 0), *problem = json_object_get(row, "problem");
+    EXPECT_KEYS(row, ROW_KEYS);
+    EXPECT_KEYS(problem, "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "mask");
+    assert_int_equal(json_integer_value(json_object_get(problem, "seq_k")), 50);
+    assert_string_equal(json_string_value(json_object_get(problem, "mask")), "causal");
+    assert_true(json_is_null(json_object_get(row, "peer")));
+    assert_true(json_is_null(json_object_get(row, "peer_ms")));
+    assert_true(json_is_null(json_object_get(row, "ratio")));
+    json_decref(json);
+}
+
+/* A peer that does not take the problem leaves a row without peer; JSON goes to stdout alone. */
+static void test_bench_without_peer(void **state) {
+    (void)state;
+    char line[512];
+    json_error_t error;
+    snprintf(line, sizeof line,
+             TOOL " bench gemm --m 20 --n 20 --k 20 --dtype bf16 --peer openblas --reps 1 "
+                  "--json - 2>/dev/null");
+    FILE *pipe = popen(line, "r");
+    assert_non_null(pipe);
+    json_t *json = json_loadf(pipe, 0, &error);
+    assert_int_equal(pclose(pipe), 0);
+    if (!json)
+        fail_msg("standard output is not JSON alone: %s", error.text);
+    assert_int_equal(json_array_size(json), 1);
+    assert_true(json_is_null(json_object_get(json_array_get(json, 0), "peer")));
+    json_decref(json);
+}
+
+/* OpenBLAS is not benched with settings that slow it down. */
+static void test_openblas_settings(void **state) {
+    (void)state;
+    setenv("OPENBLAS_CORETYPE", "Prescott", 1);
+    expect_status(0, "bench gemm --m 20 --n 20 --k 20 --peer openblas --reps 1");
+    unsetenv("OPENBLAS_CORETYPE");
+    expect_output("OPENBLAS_CORETYPE");
+    expect_output("x openblas");
+}
+
+static void test_tune(void **state) {
+    (void)state;
+    const char *file = tuned_file();
+    const char problem[] = "tune gemm --m 64 --n 64 --k 64 --budget 4";
+    char line[256];
+    json_error_t error;
+    snprintf(line, sizeof line, "%s --dry-run", problem);
+    expect_status(0, line);
+    assert_int_not_equal(access(file, F_OK), 0);
+    expect_status(0, problem);
+    expect_output(file);
+    json_t *json = json_load_file(file, 0, &error);
+    if (!json)
+        fail_msg("%s: %s", file, error.text);
+    json_decref(json);
+    expect_status(0, "info");
+    expect_output("1 usable");
+}
+
+static void test_demo(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "demo --quick --budget 0");
+    size_t i, peers = 0;
+    json_t *row;
+    assert_int_equal(json_array_size(json), 6);
+    json_array_foreach(json, i, row) {
+        EXPECT_KEYS(row, ROW_KEYS);
+        assert_true(json_is_true(json_object_get(row, "ok")));
+        peers += json_is_real(json_object_get(row, "ratio"));
+    }
+    assert_int_equal(peers, 5);
+    expect_output("verdict  ok");
+    expect_output(tuned_file());
+    json_decref(json);
+}
+
+static const struct CMUnitTest commands[] = {
+    HARNESS_CASE("info", test_info, NULL),
+    HARNESS_CASE("check", test_check, NULL),
+    HARNESS_CASE("check of wrong kernels", test_check_sees_wrong_kernels, NULL),
+    HARNESS_CASE("bench gemm", test_bench_gemm, NULL),
+    HARNESS_CASE("bench attention", test_bench_attention, NULL),
+    HARNESS_CASE("bench without peer", test_bench_without_peer, NULL),
+    HARNESS_CASE("settings of OpenBLAS", test_openblas_settings, NULL),
+    HARNESS_CASE("tune", test_tune, NULL),
+    HARNESS_CASE("demo", test_demo, NULL),
+};
+
+int main(void) {
+    for (size_t i = 0; i < sizeof usages / sizeof usages[0]; i++)
+        harness_add(usages[i].name, test_usage, &usages[i]);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        harness_add(commands[i].name, commands[i].test_func, NULL);
+    return harness_run_added();
+}
