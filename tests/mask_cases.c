@@ -83,6 +83,9 @@ MAKER(window_open, window(CLAT_UNBOUNDED, CLAT_UNBOUNDED))
 MAKER(sliding, ALL(causal(CLAT_CAUSAL_TOP_LEFT), window(9, 20)))
 MAKER(sliding_br, ALL(window(30, 30), causal(CLAT_CAUSAL_BOTTOM_RIGHT)))
 MAKER(two_windows, ANY(window(2, 0), window(0, 5)))
+/* One band where the two touch, two where fewer keys than queries pull them apart. */
+MAKER(apart, ANY(window(0, 2), causal(CLAT_CAUSAL_BOTTOM_RIGHT)))
+MAKER(apart_swapped, ANY(causal(CLAT_CAUSAL_BOTTOM_RIGHT), window(0, 2)))
 MAKER(no_global, ANY(window(3, 3), global(0)))
 MAKER(nothing, global(0))
 MAKER(global, global(5))
@@ -112,6 +115,8 @@ const struct mask_case mask_cases[] = {
     {"sliding", make_sliding, true, 1},
     {"sliding_br", make_sliding_br, true, 1},
     {"two_windows", make_two_windows, true, 1},
+    {"apart", make_apart, false, 1},
+    {"apart_swapped", make_apart_swapped, false, 1},
     {"no_global", make_no_global, true, 1},
     {"nothing", make_nothing, true, 1},
     {"global", make_global, false, 1},
