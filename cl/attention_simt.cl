@@ -114,8 +114,9 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
     __local float shared_rows[TX * BQ] __attribute__((aligned(16)));
 
     const int x = get_local_id(0), y = get_local_id(1), item = y * TX + x;
-    /* The last query tiles of a causal mask see most keys: they go first. */
-    const struct query_tile t = query_tile(&p, get_num_groups(0) - 1 - get_group_id(0));
+    /* What takes longest starts first, so that it does not run alone in the end. */
+    const struct query_tile t = query_tile(
+        &p, p.last_first ? get_num_groups(0) - 1 - get_group_id(0) : get_group_id(0));
     const int kv_head = t.head / p.group;
     const long seq_q = p.q.seq, seq_k = p.k.seq, seq_v = p.v.seq;
     __global const element *tile_q =

@@ -87,7 +87,8 @@ static struct attention_tensor tensor(const clat_strides *s) {
                                      .feature = (attention_size)s->feature};
 }
 
-static void fill_params(const struct attention *a, size_t tile_q, struct launch *out) {
+static void fill_params(const struct attention *a, size_t tile_q, bool last_first,
+                        struct launch *out) {
     _Static_assert(sizeof(struct attention_params) <= OP_MAX_PARAMS_BYTES, "raise the limit");
     const double magnitude = fabs(a->scale);
     const struct attention_params params = {
@@ -107,6 +108,7 @@ static void fill_params(const struct attention *a, size_t tile_q, struct launch 
         .scale = (float)magnitude,
         /* Never 0, so that -infinity stays what it is. */
         .log2_scale = (float)fmax(magnitude * 1.4426950408889634, (double)FLT_MIN),
+        .last_first = last_first,
     };
     out->params_bytes = sizeof params;
     memcpy(out->params, &params, sizeof params);
@@ -125,14 +127,23 @@ static clat_status set_constant(struct launch *out, unsigned index, uint32_t *wo
 
 enum { CONSTANT_INDEX, CONSTANT_TILES, CONSTANT_WORDS };
 
+/* Whether the later half of all query tiles has more work than the earlier one. */
+static bool later_are_longer(const struct mask_tiles *list, size_t query_tiles) {
+    size_t work[2] = {0, 0};
+    for (size_t row = 0; row < list->n_index / 3; row++)
+        work[row % query_tiles >= query_tiles / 2] += list->index[3 * row + 2];
+    return work[1] > work[0];
+}
+
 static clat_status fill_lists(const struct attention *a, size_t tile_q, size_t tile_k,
-                              struct launch *out) {
+                              bool *last_first, struct launch *out) {
     clat_status st = CLAT_OK;
     const int64_t seq_q = (int64_t)a->seq_q, seq_k = (int64_t)a->seq_k;
     struct mask_tiles list = {0};
     uint32_t *words = NULL;
     size_t n_words = 0;
     TRY(mask_tiles(a->mask, seq_q, seq_k, (int64_t)tile_q, (int64_t)tile_k, &list));
+    *last_first = later_are_longer(&list, ceil_div(a->seq_q, tile_q));
     TRY(set_constant(out, CONSTANT_INDEX, list.index, list.n_index));
     list.index = NULL;
     TRY(set_constant(out, CONSTANT_TILES, list.tiles, list.n_tiles));
@@ -149,6 +160,7 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
                                     struct launch *out) {
     clat_status st = CLAT_OK;
     struct pass *pass = &out->passes[out->n_passes++];
+    bool last_first = a->band.high < MASK_FAR;
     pass->kernel = "attention";
     for (unsigned role = ATTENTION_Q; role <= ATTENTION_O; role++)
         pass_arg(pass, ARG_BUFFER, role, 0);
@@ -159,9 +171,9 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
         pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
         pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
         pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);
-        TRY(fill_lists(a, tile_q, tile_k, out));
+        TRY(fill_lists(a, tile_q, tile_k, &last_first, out));
     }
-    fill_params(a, tile_q, out);
+    fill_params(a, tile_q, last_first, out);
     text_printf(&out->defines,
                 "#define DTYPE %s\n#define HEAD_DIM %zu\n#define UNIT_FEATURES %d\n"
                 "#define LOGSUMEXP %d\n#define MASK_LIST %d\n",
