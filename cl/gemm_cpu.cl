@@ -51,8 +51,7 @@ DEFINE_FINISH(VW)
 
 /* Copies rows x columns of a matrix and fills up with zeros to padded_rows x padded_columns. */
 static inline void pack_rows(real *packed, long packed_ld, __global const element *matrix, long ld,
-                             long rows, long columns, long padded_rows, long padded_columns)
-{
+                             long rows, long columns, long padded_rows, long padded_columns) {
     for (long i = 0; i < padded_rows; i++) {
         long j = 0;
         if (i < rows) {
@@ -70,8 +69,7 @@ static inline void pack_rows(real *packed, long packed_ld, __global const elemen
 /* A panel from B stored n x k, VW x VW elements at a time. Rows past the edge repeat the last one:
  * what they give is never stored. */
 static inline void pack_panel_transposed(real *panel, __global const element *matrix, long ld,
-                                         long columns, long depth)
-{
+                                         long columns, long depth) {
     for (long v = 0; v < NV; v++) {
         __global const element *row[VW];
         UNROLL for (int i = 0; i < VW; i++) row[i] = matrix + min(v * VW + i, columns - 1) * ld;
@@ -90,8 +88,7 @@ static inline void pack_panel_transposed(real *panel, __global const element *ma
 #endif
 
 static inline void pack_a(real *packed, const struct gemm_operands *o, long row, long rows, long k,
-                          long depth)
-{
+                          long depth) {
     long padded = (rows + MR - 1) / MR * MR;
 #if TRANS_A
     pack_rows(packed, PACKED_A_LD, o->a + k * o->lda + row, o->lda, depth, rows, depth, padded);
@@ -101,8 +98,7 @@ static inline void pack_a(real *packed, const struct gemm_operands *o, long row,
 }
 
 static inline void pack_b(real *panel, const struct gemm_operands *o, long column, long columns,
-                          long k, long depth)
-{
+                          long k, long depth) {
 #if TRANS_B
     pack_panel_transposed(panel, o->b + column * o->ldb + k, o->ldb, columns, depth);
 #else
@@ -112,8 +108,7 @@ static inline void pack_b(real *panel, const struct gemm_operands *o, long colum
 
 /* tile = MR x depth times depth x NR, added to what the tile holds when `resume`. */
 static inline void multiply_tile(real *tile, const real *a, const real *panel, long depth,
-                                 bool resume)
-{
+                                 bool resume) {
     vec sum[MR][NV];
     UNROLL for (int i = 0; i < MR; i++)
     UNROLL for (int v = 0; v < NV; v++)
@@ -130,8 +125,7 @@ static inline void multiply_tile(real *tile, const real *a, const real *panel, l
 }
 
 static inline void finish_tile(const struct gemm_operands *o, const real *tile, long row, long rows,
-                               long column, long columns)
-{
+                               long column, long columns) {
     for (long i = 0; i < rows; i++) {
         long j = 0;
         for (; j + VW <= columns; j += VW)
@@ -141,8 +135,7 @@ static inline void finish_tile(const struct gemm_operands *o, const real *tile, 
     }
 }
 
-__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(GEMM_PARAMETERS)
-{
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(GEMM_PARAMETERS) {
     real packed_a[MC * KC] __attribute__((aligned(64)));
     real panel[KC * NR] __attribute__((aligned(64)));
     real partial[TILES_M * TILES_N][MR * NR] __attribute__((aligned(64)));

@@ -61,97 +61,92 @@ DEFINE_FINISH(1)
 
 /* ---- global memory -> registers -> local memory ---- */
 
-/* A tile as it is stored: rows x COLUMNS, neighbours in a row. */
-struct source {
-    __global const element *matrix; /* the tile's first element */
-    long ld, rows, columns;         /* what is left of the matrix from there */
-    bool whole;                     /* no edge in this tile, and chunks are aligned */
+/* Tiles come in as they are stored, COLUMNS neighbours in a row. One work-item after the other takes
+ * a chunk, row by row; the same work-item's next chunk is PASS rows below. */
+#define COLUMNS_A (TRANS_A ? BM : BK)
+#define COLUMNS_B (TRANS_B ? BK : BN)
+#define PASS(columns) (ITEMS * CHUNK / (columns))
+
+struct stream {
+    __global const element *next; /* this work-item's first chunk of the next tile */
+    long ld, step;                /* step: from tile to tile */
+    int row, column;              /* of that chunk within the tile */
+    bool inside;                  /* but for the end of k, tiles are whole and chunks aligned */
 };
 
-static inline bool is_aligned(__global const element *matrix, long ld)
-{
-    return (((size_t)matrix | (size_t)(ld * sizeof(element))) % (CHUNK * sizeof(element))) == 0;
+static inline struct stream open_stream(__global const element *tile, long ld, long step,
+                                        int columns, bool whole, int item) {
+    struct stream s;
+    s.row = item / (columns / CHUNK), s.column = item % (columns / CHUNK) * CHUNK;
+    s.next = tile + s.row * ld + s.column;
+    s.ld = ld, s.step = step;
+    s.inside = whole && (((size_t)tile | (size_t)(ld * sizeof(element))) %
+                         (CHUNK * sizeof(element))) == 0;
+    return s;
 }
 
-static inline chunk load_chunk(const struct source *from, long row, long column)
-{
-    __global const element *p = from->matrix + row * from->ld + column;
-    if (from->whole)
-        return LOADV_ALIGNED(DTYPE, CHUNK, p);
+static inline chunk load_edge(__global const element *p, bool in_row, long columns) {
     real x[CHUNK];
     UNROLL for (int i = 0; i < CHUNK; i++)
-        x[i] = row < from->rows && column + i < from->columns ? LOAD(DTYPE, p + i) : (real)0;
+        x[i] = in_row && i < columns ? LOAD(DTYPE, p + i) : (real)0;
     return VLOAD(CHUNK, x);
 }
 
-static inline void load_tile(chunk *chunks, int count, const struct source *from, int columns,
-                             int item)
-{
-    UNROLL for (int i = 0; i < count; i++)
-    {
-        int index = item + i * ITEMS;
-        chunks[i] = load_chunk(from, index / (columns / CHUNK), index % (columns / CHUNK) * CHUNK);
-    }
+/* Takes the next tile, of which rows x columns are left. */
+static inline void load_tile(chunk *chunks, int count, struct stream *s, int pass, long rows,
+                             long columns, bool whole) {
+    if (whole)
+        UNROLL for (int i = 0; i < count; i++)
+            chunks[i] = LOADV_ALIGNED(DTYPE, CHUNK, s->next + i * pass * s->ld);
+    else
+        UNROLL for (int i = 0; i < count; i++)
+            chunks[i] = load_edge(s->next + i * pass * s->ld, s->row + i * pass < rows,
+                                  columns - s->column);
+    s->next += s->step;
 }
 
 /* Stored rows become rows of the local tile, or its columns when `turn`. */
 static inline void store_tile(__local real *tile, int ld, const chunk *chunks, int count,
-                              int columns, bool turn, int item)
-{
-    UNROLL for (int i = 0; i < count; i++)
-    {
-        int index = item + i * ITEMS;
-        int row = index / (columns / CHUNK), column = index % (columns / CHUNK) * CHUNK;
+                              const struct stream *s, int pass, bool turn) {
+    UNROLL for (int i = 0; i < count; i++) {
+        int row = s->row + i * pass;
         real x[CHUNK];
         VSTORE(CHUNK, chunks[i], x);
         if (turn)
-            UNROLL for (int j = 0; j < CHUNK; j++) tile[(column + j) * ld + row] = x[j];
+            UNROLL for (int j = 0; j < CHUNK; j++) tile[(s->column + j) * ld + row] = x[j];
         else
-            *(__local chunk *)(tile + row * ld + column) = chunks[i];
+            *(__local chunk *)(tile + row * ld + s->column) = chunks[i];
     }
 }
 
-static inline void load_a(chunk *chunks, const struct gemm_operands *o, long row, long k, int item)
-{
-    struct source from;
-    from.ld = o->lda;
-#if TRANS_A
-    from.matrix = o->a + k * o->lda + row, from.rows = o->k - k, from.columns = o->m - row;
-    from.whole = from.rows >= BK && from.columns >= BM && is_aligned(from.matrix, from.ld);
-    load_tile(chunks, CHUNKS_A, &from, BM, item);
-#else
-    from.matrix = o->a + row * o->lda + k, from.rows = o->m - row, from.columns = o->k - k;
-    from.whole = from.rows >= BM && from.columns >= BK && is_aligned(from.matrix, from.ld);
-    load_tile(chunks, CHUNKS_A, &from, BK, item);
-#endif
+static inline struct stream open_a(const struct gemm_operands *o, long row, int item) {
+    return open_stream(o->a + row * (TRANS_A ? 1 : o->lda), o->lda, TRANS_A ? BK * o->lda : BK,
+                       COLUMNS_A, o->m - row >= BM, item);
 }
 
-static inline void load_b(chunk *chunks, const struct gemm_operands *o, long column, long k,
-                          int item)
-{
-    struct source from;
-    from.ld = o->ldb;
-#if TRANS_B
-    from.matrix = o->b + column * o->ldb + k, from.rows = o->n - column, from.columns = o->k - k;
-    from.whole = from.rows >= BN && from.columns >= BK && is_aligned(from.matrix, from.ld);
-    load_tile(chunks, CHUNKS_B, &from, BK, item);
-#else
-    from.matrix = o->b + k * o->ldb + column, from.rows = o->k - k, from.columns = o->n - column;
-    from.whole = from.rows >= BK && from.columns >= BN && is_aligned(from.matrix, from.ld);
-    load_tile(chunks, CHUNKS_B, &from, BN, item);
-#endif
+static inline struct stream open_b(const struct gemm_operands *o, long column, int item) {
+    return open_stream(o->b + column * (TRANS_B ? o->ldb : 1), o->ldb, TRANS_B ? BK : BK * o->ldb,
+                       COLUMNS_B, o->n - column >= BN, item);
 }
 
-#if TRANS_A
-#define STORE_A(tile, chunks, item) store_tile(tile, LD_A, chunks, CHUNKS_A, BM, false, item)
-#else
-#define STORE_A(tile, chunks, item) store_tile(tile, LD_A, chunks, CHUNKS_A, BK, true, item)
-#endif
-#if TRANS_B
-#define STORE_B(tile, chunks, item) store_tile(tile, LD_B, chunks, CHUNKS_B, BK, true, item)
-#else
-#define STORE_B(tile, chunks, item) store_tile(tile, LD_B, chunks, CHUNKS_B, BN, false, item)
-#endif
+/* m and n count what is left of C from this tile on, k what is left of the product. */
+static inline void load_a(chunk *chunks, struct stream *s, long m, long k) {
+    load_tile(chunks, CHUNKS_A, s, PASS(COLUMNS_A), TRANS_A ? k : m, TRANS_A ? m : k,
+              s->inside && k >= BK);
+}
+
+static inline void load_b(chunk *chunks, struct stream *s, long n, long k) {
+    load_tile(chunks, CHUNKS_B, s, PASS(COLUMNS_B), TRANS_B ? n : k, TRANS_B ? k : n,
+              s->inside && k >= BK);
+}
+
+static inline void store_a(__local real *tile, const chunk *chunks, const struct stream *s) {
+    store_tile(tile, LD_A, chunks, CHUNKS_A, s, PASS(COLUMNS_A), !TRANS_A);
+}
+
+static inline void store_b(__local real *tile, const chunk *chunks, const struct stream *s) {
+    store_tile(tile, LD_B, chunks, CHUNKS_B, s, PASS(COLUMNS_B), TRANS_B);
+}
 
 /* ---- the product ---- */
 
@@ -160,14 +155,12 @@ static inline void load_b(chunk *chunks, const struct gemm_operands *o, long col
 #define COLUMN(item_n, j) (((j) / FN * ITEMS_N + (item_n)) * FN + (j) % FN)
 
 static inline void multiply_tiles(fragment_b (*sum)[TN / FN], __local const real *tile_a,
-                                  __local const real *tile_b, int item_m, int item_n)
-{
-    UNROLL for (int k = 0; k < BK; k++)
-    {
+                                  __local const real *tile_b, int item_m, int item_n) {
+    UNROLL for (int k = 0; k < BK; k++) {
         real a[TM];
         fragment_b b[TN / FN];
-        UNROLL for (int i = 0; i < TM; i += FM) VSTORE(
-            FM, *(__local const fragment_a *)(tile_a + k * LD_A + ROW(item_m, i)), a + i);
+        UNROLL for (int i = 0; i < TM; i += FM)
+            VSTORE(FM, *(__local const fragment_a *)(tile_a + k * LD_A + ROW(item_m, i)), a + i);
         UNROLL for (int j = 0; j < TN; j += FN)
             b[j / FN] = *(__local const fragment_b *)(tile_b + k * LD_B + COLUMN(item_n, j));
         UNROLL for (int i = 0; i < TM; i++)
@@ -177,15 +170,12 @@ static inline void multiply_tiles(fragment_b (*sum)[TN / FN], __local const real
 }
 
 static inline void finish_tile(const struct gemm_operands *o, fragment_b (*sum)[TN / FN], long row0,
-                               long column0, int item_m, int item_n)
-{
-    UNROLL for (int i = 0; i < TM; i++)
-    {
+                               long column0, int item_m, int item_n) {
+    UNROLL for (int i = 0; i < TM; i++) {
         long row = row0 + ROW(item_m, i);
         real x[TN];
         UNROLL for (int j = 0; j < TN / FN; j++) VSTORE(FN, sum[i][j], x + j * FN);
-        UNROLL for (int j = 0; j < TN; j++)
-        {
+        UNROLL for (int j = 0; j < TN; j++) {
             long column = column0 + COLUMN(item_n, j);
             if (row < o->m && column < o->n)
                 FINISH(1)(o, x[j], row, column);
@@ -193,8 +183,7 @@ static inline void finish_tile(const struct gemm_operands *o, fragment_b (*sum)[
     }
 }
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS)
-{
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS) {
     __local real tile_a[2][BK * LD_A] __attribute__((aligned(128)));
     __local real tile_b[2][BK * LD_B] __attribute__((aligned(128)));
 
@@ -219,24 +208,25 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
         UNROLL for (int i = 0; i < TM; i++)
         UNROLL for (int j = 0; j < TN / FN; j++) sum[i][j] = (fragment_b)0;
 
+        struct stream a_tiles = open_a(&o, row, item), b_tiles = open_b(&o, column, item);
         if (o.k > 0) {
-            load_a(next_a, &o, row, 0, item);
-            load_b(next_b, &o, column, 0, item);
-            STORE_A(tile_a[0], next_a, item);
-            STORE_B(tile_b[0], next_b, item);
+            load_a(next_a, &a_tiles, o.m - row, o.k);
+            load_b(next_b, &b_tiles, o.n - column, o.k);
+            store_a(tile_a[0], next_a, &a_tiles);
+            store_b(tile_b[0], next_b, &b_tiles);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         int now = 0;
-        for (long k = 0; k < o.k; k += BK) {
-            bool more = k + BK < o.k;
+        for (long left = o.k; left > 0; left -= BK) {
+            bool more = left > BK;
             if (more) {
-                load_a(next_a, &o, row, k + BK, item);
-                load_b(next_b, &o, column, k + BK, item);
+                load_a(next_a, &a_tiles, o.m - row, left - BK);
+                load_b(next_b, &b_tiles, o.n - column, left - BK);
             }
             multiply_tiles(sum, tile_a[now], tile_b[now], item_m, item_n);
             if (more) {
-                STORE_A(tile_a[1 - now], next_a, item);
-                STORE_B(tile_b[1 - now], next_b, item);
+                store_a(tile_a[1 - now], next_a, &a_tiles);
+                store_b(tile_b[1 - now], next_b, &b_tiles);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             now = 1 - now;

@@ -52,11 +52,12 @@ static bool fits(const struct device *device, const void *problem, const int *va
            values[T_TM] * values[T_TN] <= MAX_ACCUMULATORS && local <= device->local_bytes;
 }
 
-/* Large tiles read memory least; small ones give every compute unit something to do. */
+/* Large tiles read memory least; small ones give every compute unit something to do. A CPU, which
+ * only gets here when asked to, has no use for large ones. */
 static void guess(const struct device *device, const void *problem, int *values) {
     static const int presets[][T_COUNT] = {
-        {128, 128, 16, 8, 8, 1, 8}, {128, 128, 8, 8, 8, 1, 8}, {64, 64, 16, 4, 4, 1, 8},
-        {64, 64, 8, 8, 4, 1, 8},    {32, 32, 16, 4, 2, 1, 8},  {32, 32, 8, 4, 4, 1, 8},
+        {64, 128, 16, 8, 8, 1, 8}, {64, 128, 8, 8, 8, 1, 8}, {64, 64, 16, 8, 4, 1, 8},
+        {64, 64, 8, 8, 4, 1, 8},   {32, 32, 16, 4, 2, 1, 8}, {32, 32, 8, 4, 4, 1, 8},
     };
     const struct gemm *gemm = problem;
     const unsigned count = sizeof presets / sizeof *presets;
@@ -64,9 +65,9 @@ static void guess(const struct device *device, const void *problem, int *values)
         if (!fits(device, problem, presets[i]))
             continue;
         memcpy(values, presets[i], sizeof presets[i]);
-        const size_t tiles = ceil_div(gemm->m, (size_t)values[T_BM]) *
-                             ceil_div(gemm->n, (size_t)values[T_BN]) * gemm->batch;
-        if (tiles >= device->compute_units)
+        const double tiles = (double)ceil_div(gemm->m, (size_t)values[T_BM]) *
+                             (double)ceil_div(gemm->n, (size_t)values[T_BN]) * (double)gemm->batch;
+        if (!device->is_cpu && tiles >= 0.75 * device->compute_units)
             return;
     }
 }
