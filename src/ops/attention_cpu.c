@@ -77,18 +77,30 @@ static bool agree(size_t tile, size_t block) {
     return tile % block == 0 || block % tile == 0;
 }
 
+/* Queries of a tile, in vectors: as many as registers hold, less where tiles would straddle blocks
+ * of the mask or be too few for all cores. */
+static int guess_vectors(const struct device *device, const struct attention *a, size_t width,
+                         uint32_t block_rows) {
+    int vectors = 3;
+    if (a->mask != NULL && block_rows == 1)
+        vectors = 2; /* small tiles follow an irregular mask more closely */
+    while (vectors > 2 && attention_groups(a, width * (size_t)vectors) < 2 * device->compute_units)
+        vectors--;
+    while (vectors > 1 && !agree(width * (size_t)vectors, block_rows))
+        vectors--;
+    return vectors;
+}
+
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct attention *a = problem;
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     values[T_VW] = lanes(device) >= 16 ? 16 : lanes(device) >= 8 ? 8 : 4;
     values[T_MR] = lanes(device) == 8 ? 4 : 8;
-    values[T_BK] = 64;
+    values[T_NV] = guess_vectors(device, a, (size_t)values[T_VW], rows);
+    values[T_BK] = a->mask != NULL && cols == 1 ? 32 : 64;
     while (!agree((size_t)values[T_BK], cols) && values[T_BK] > 16)
         values[T_BK] /= 2;
-    values[T_NV] = 3;
-    while (values[T_NV] > 1 && !agree((size_t)(values[T_NV] * values[T_VW]), rows))
-        values[T_NV]--;
     values[T_PACK] = 0;
     values[T_PACK] = !may_read_in_place(a, values);
     while (!fits(device, problem, values) && values[T_BK] > 16)
