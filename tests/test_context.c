@@ -111,10 +111,10 @@ static void test_unusable_options(void **state) {
         const char *cache_dir, *tuned_file, *kernel_dir;
         bool warns;
     } cases[] = {
-        {below, "", "cl", true},               /* the cache's parent is a file */
-        {"", file, "cl", true},                /* tuned values that do not parse */
-        {"", below, "cl", false},              /* tuned values that cannot exist: just absent */
-        {"", "", "/no/such/directory", true},  /* the library's own kernels serve */
+        {below, "", "cl", true},              /* the cache's parent is a file */
+        {"", file, "cl", true},               /* tuned values that do not parse */
+        {"", below, "cl", false},             /* tuned values that cannot exist: just absent */
+        {"", "", "/no/such/directory", true}, /* the library's own kernels serve */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         clat_context *ctx = NULL;
