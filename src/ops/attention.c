@@ -52,6 +52,13 @@ static void shape(const void *problem, struct shape *out) {
             {"batch", a->batch}, {"heads", a->heads}, {"seq_q", a->seq_q}, {"seq_k", a->seq_k}}};
     snprintf(out->variant, sizeof out->variant, "%s d%zu %s", clat_dtype_name(a->dtype),
              a->head_dim, mask_class(a));
+    if (a->mask == NULL)
+        return;
+    /* Tiles that suit one size of blocks straddle the edges of another. */
+    uint32_t rows = 1, cols = 1;
+    const size_t length = strlen(out->variant);
+    mask_grain(a->mask, &rows, &cols);
+    snprintf(out->variant + length, sizeof out->variant - length, " %ux%u", rows, cols);
 }
 
 static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt,
