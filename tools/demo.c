@@ -126,8 +126,8 @@ static bool tune(struct demo *demo) {
     }
     struct tuning_run run = {.budget = demo->budget * (double)count / (double)of,
                              .file = demo->file};
-    fprintf(demo->file, "tuning   %zu problems in about %.0f s; --budget 0 skips this\n\n", count,
-            run.budget);
+    fprintf(demo->file, "tuning   %zu problem%s in about %.0f s; --budget 0 skips this\n\n", count,
+            count == 1 ? "" : "s", run.budget);
     return tuning_run(demo->ctx, specs, count, &run) &&
            tool_clat(clat_context_info(demo->ctx, &demo->info)) &&
            (!run.interrupted || tool_error("interrupted"));

@@ -1,6 +1,7 @@
 #include "progress.h"
 
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -42,6 +43,12 @@ static void format_time(char *text, size_t size, double seconds) {
     snprintf(text, size, "%u:%02u", s / 60, s % 60);
 }
 
+/* Without the leading dimensions, which a line has no room for. */
+static int problem_length(const char *problem) {
+    const char *end = strstr(problem, " lda=");
+    return end ? (int)(end - problem) : (int)strlen(problem);
+}
+
 static void draw_bar(struct progress *progress, const clat_tune_progress *step) {
     char bar[BAR + 1], eta[24], line[512];
     const double done = share(step);
@@ -50,9 +57,10 @@ static void draw_bar(struct progress *progress, const clat_tune_progress *step) 
     bar[BAR] = '\0';
     format_time(eta, sizeof eta, step->remaining_seconds);
     snprintf(line, sizeof line,
-             "[%s] %3.0f%% ETA %s  %zu/%zu %.44s: best %.1f GFLOP/s, candidate %zu of %zu: %s %s",
-             bar, done * 100, eta, step->index + 1, step->count, step->problem, step->best_gflops,
-             step->candidate, step->candidates, step->implementation, step->tunables);
+             "[%s] %3.0f%% ETA %s  %zu/%zu %.*s: best %.1f GFLOP/s, candidate %zu of %zu: %s %s",
+             bar, done * 100, eta, step->index + 1, step->count, problem_length(step->problem),
+             step->problem, step->best_gflops, step->candidate, step->candidates,
+             step->implementation, step->tunables);
     fprintf(progress->file, "\r%.*s\033[K", (int)terminal_width(progress->file) - 1, line);
     fflush(progress->file);
     progress->drawn = true;
@@ -62,9 +70,9 @@ static void print_line(struct progress *progress, const clat_tune_progress *step
     char eta[24];
     format_time(eta, sizeof eta, step->remaining_seconds);
     fprintf(progress->file,
-            "  %3.0f%%  ETA %5s  %zu/%zu %.60s: candidate %zu of %zu, best %.1f GFLOP/s\n",
-            share(step) * 100, eta, step->index + 1, step->count, step->problem, step->candidate,
-            step->candidates, step->best_gflops);
+            "  %3.0f%%  ETA %5s  %zu/%zu %.*s: candidate %zu of %zu, best %.1f GFLOP/s\n",
+            share(step) * 100, eta, step->index + 1, step->count, problem_length(step->problem),
+            step->problem, step->candidate, step->candidates, step->best_gflops);
     fflush(progress->file);
 }
 

@@ -14,7 +14,8 @@ static bool tune(const struct tool_common *common, const struct spec *specs, siz
     run->rows = json_array();
     TRY(tool_context(&ctx, common));
     TRY(report_device(run->file, ctx, &info));
-    fprintf(run->file, "tuning   %zu problems in about %.0f s\n", count, run->budget);
+    fprintf(run->file, "tuning   %zu problem%s in about %.0f s\n", count, count == 1 ? "" : "s",
+            run->budget);
     TRY(tuning_run(ctx, specs, count, run));
     TRY(tool_clat(clat_context_info(ctx, &info)));
     if (run->dry_run)
