@@ -61,8 +61,8 @@ DEFINE_FINISH(1)
 
 /* ---- global memory -> registers -> local memory ---- */
 
-/* Tiles come in as they are stored, COLUMNS neighbours in a row. One work-item after the other takes
- * a chunk, row by row; the same work-item's next chunk is PASS rows below. */
+/* Tiles come in as they are stored, COLUMNS neighbours in a row. One work-item after the other
+ * takes a chunk, row by row; the same work-item's next chunk is PASS rows below. */
 #define COLUMNS_A (TRANS_A ? BM : BK)
 #define COLUMNS_B (TRANS_B ? BK : BN)
 #define PASS(columns) (ITEMS * CHUNK / (columns))

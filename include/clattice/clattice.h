@@ -378,8 +378,9 @@ typedef struct clat_gemm_args {
 CLAT_API clat_status clat_gemm_plan(clat_plan **out, clat_context *ctx,
                                     const clat_gemm_problem *problem);
 
-/* Errors: INVALID_ARGUMENT, INVALID_PLAN, INVALID_CONTEXT, INVALID_BUFFER, INVALID_OVERLAP (C with
- * A, B, bias or a list), OUT_OF_MEMORY, OPENCL_ERROR. */
+/* Errors: INVALID_ARGUMENT, INVALID_PLAN, INVALID_CONTEXT, INVALID_BUFFER, INVALID_SIZE (an offset),
+ * INVALID_OVERLAP (C with A, B or bias; not told where offsets come from lists), OUT_OF_MEMORY,
+ * OPENCL_ERROR. */
 CLAT_API clat_status clat_gemm_run(const clat_plan *plan, cl_command_queue queue,
                                    const clat_gemm_args *args, cl_uint n_wait,
                                    const cl_event *wait_list, cl_event *event);

@@ -57,7 +57,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
 static void guess(const struct device *device, const void *problem, int *values) {
     static const int presets[][T_COUNT] = {
         {64, 128, 16, 8, 8, 1, 8}, {64, 128, 8, 8, 8, 1, 8}, {64, 64, 16, 8, 4, 1, 8},
-        {64, 64, 8, 8, 4, 1, 8},   {32, 32, 16, 4, 2, 1, 8}, {32, 32, 8, 4, 4, 1, 8},
+        {64, 64, 8, 8, 4, 1, 8},   {64, 32, 32, 4, 4, 1, 8}, {32, 32, 16, 4, 2, 1, 8},
+        {32, 32, 8, 4, 4, 1, 8},
     };
     const struct gemm *gemm = problem;
     const unsigned count = sizeof presets / sizeof *presets;
