@@ -90,7 +90,7 @@ static struct contestant *add(struct contest *contest, const struct peer *peer) 
     }
     who->peer = peer;
     contest->of[contest->count++] = who;
-    return who;
+    return contest->of[contest->count - 1];
 }
 
 /* Those that take the problem; a note when none of them does. */
