@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Small tiles, so that short sequences have many of them and edges on all sides. NULL: the guess.
  */
@@ -279,6 +281,59 @@ static void test_repeatable(void **state) {
     }
 }
 
+/* A buffer whose last byte is the last before a page that must not be touched. A device that copies
+ * host memory sees nothing of it. */
+static cl_mem guarded_buffer(size_t bytes, uint64_t seed) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page;
+    char *memory =
+        mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cl_int err;
+    assert_true(memory != MAP_FAILED);
+    assert_int_equal(mprotect(memory + pages * page, page, PROT_NONE), 0);
+    char *data = memory + pages * page - bytes;
+    harness_fill(CLAT_F32, data, bytes / sizeof(float), seed, 1.0);
+    cl_mem buffer = clCreateBuffer(clat_context_cl(harness_context()),
+                                   CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, data, &err);
+    assert_cl(err);
+    return buffer;
+}
+
+/* Nothing is read or written behind a tensor, not even by tiles and vectors that overhang. The
+ * pages stay mapped: the device may hold on to them until the program ends. */
+static void test_ends_of_buffers(void **state) {
+    (void)state;
+    static const struct {
+        size_t dim;
+        const char *mask;
+        bool guess;
+    } cases[] = {
+        {59, "dense", false}, {64, "causal", true}, {64, "blocks", true}, {3, "dense", false}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
+        FOR_EACH_IMPLEMENTATION(n) {
+            clat_attention_problem problem = plain_problem(n);
+            clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+            clat_mask *mask = mask_case_named(cases[c].mask)->make(47, 61);
+            const size_t row = cases[c].dim * sizeof(float);
+            problem.head_dim = cases[c].dim;
+            problem.mask = mask;
+            problem.tunables = cases[c].guess ? NULL : problem.tunables;
+            args.q = guarded_buffer(problem.seq_q * row, 1);
+            args.k = guarded_buffer(problem.seq_k * row, 2);
+            args.v = guarded_buffer(problem.seq_k * row, 3);
+            args.o = guarded_buffer(problem.seq_q * row, 4);
+            args.logsumexp = guarded_buffer(problem.seq_q * sizeof(float), 5);
+            assert_ok(
+                clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+            assert_cl(clFinish(harness_queue()));
+            clReleaseMemObject(args.q);
+            clReleaseMemObject(args.k);
+            clReleaseMemObject(args.v);
+            clReleaseMemObject(args.o);
+            clReleaseMemObject(args.logsumexp);
+            clat_mask_release(mask);
+        }
+}
+
 /* Masks that are one band share a plan; nothing to do is a plan without implementation. */
 static void test_plans(void **state) {
     (void)state;
@@ -337,6 +392,7 @@ int main(void) {
     harness_add("large scores", test_large_scores, NULL);
     harness_add("NaN", test_nan, NULL);
     harness_add("repeatable", test_repeatable, NULL);
+    harness_add("ends of buffers", test_ends_of_buffers, NULL);
     harness_add("plans", test_plans, NULL);
     return harness_run_added();
 }
