@@ -174,24 +174,25 @@ bench: setup ## build and run the default benchmarks
 
 # ---- checking ------------------------------------------------------------------------------------
 
-# The suppressions name drivers only. cmocka's own handler would hide where a crash happened.
 # Kernels that PoCL compiled for `make test` are used again: its compiler is slow under a sanitizer.
-SANITIZER_ENVIRONMENT := TEST_TIMEOUT=1800 POCL_CACHE_DIR='$(abspath $(BUILD))/test-cache/pocl'
-ASAN_ENVIRONMENT := $(SANITIZER_ENVIRONMENT) ASAN_OPTIONS=allow_user_segv_handler=0:detect_stack_use_after_return=1 \
-    LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
+# ASan: cmocka's own handler would hide where a crash happened. The suppressions name drivers only.
+SANITIZER_ENVIRONMENT := TEST_TIMEOUT=1800 \
+    POCL_CACHE_DIR='$(abspath $(BUILD))/test-cache/pocl' \
+    ASAN_OPTIONS=allow_user_segv_handler=0:detect_stack_use_after_return=1 \
+    LSAN_OPTIONS=suppressions='$(CURDIR)/tests/lsan.supp':print_suppressions=0 \
     UBSAN_OPTIONS=print_stacktrace=1
+sanitized_test = +@$(SANITIZER_ENVIRONMENT) $(MAKE) --no-print-directory test \
+    TEST_SCRIPTS= WERROR=
 
 .PHONY: asan
 asan: setup ## run the tests under the address and undefined-behaviour sanitizers
-	+@$(ASAN_ENVIRONMENT) $(MAKE) --no-print-directory test T='$(T)' \
-	    BUILD='$(BUILD)/asan' TEST_SCRIPTS= WERROR= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	$(sanitized_test) T='$(T)' BUILD='$(BUILD)/asan' CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 
 .PHONY: tsan
-tsan: T := $(or $(T),threads)
 tsan: setup ## run the stress tests under the thread sanitizer; T= as for test
-	+@$(SANITIZER_ENVIRONMENT) TSAN_OPTIONS=second_deadlock_stack=1 \
-	    $(MAKE) --no-print-directory test T='$(T)' BUILD='$(BUILD)/tsan' TEST_SCRIPTS= WERROR= CFLAGS='-O1 -g' SANITIZE=-fsanitize=thread
+	$(sanitized_test) T='$(or $(T),threads)' BUILD='$(BUILD)/tsan' CFLAGS='-O1 -g' \
+	    SANITIZE=-fsanitize=thread
 
 C_FILES := $(wildcard include/clattice/*.h src/*.[ch] src/ops/*.[ch] tools/*.[ch] tests/*.[ch] \
     docs/examples/*.[ch])
