@@ -12,8 +12,8 @@
  *                        +------+------+------+
  *          KC
  *       +------+         +------+------+------+
- *    MR | pack |      MR | tile |      |      |         block of A: as stored, that is [row][KC],
- *       +------+         +------+------+------+                or [k][MC] when stored k x m
+ *    MR | pack |      MR | tile |      |      |         block of A: [row][KC], transposed likewise
+ *       +------+         +------+------+------+                when A is stored k x m
  *       |      |         |      |      |      |
  *       +------+         +------+------+------+         partial sums: [panel][tile][MR][NR]
  *        op(A)     up to MC x NC of C
@@ -36,20 +36,12 @@
 #define TILES_M (MC / MR)
 #define TILES_N (NC / NR)
 
-#if TRANS_A
-#define PACKED_A_LD MC
-#define PACKED_A(a, row, k) ((a)[(k) * MC + (row)])
-#else
-#define PACKED_A_LD KC
-#define PACKED_A(a, row, k) ((a)[(row) * KC + (k)])
-#endif
-
 typedef VECTOR(REAL(DTYPE), VW) vec;
 
 DEFINE_FINISH(1)
 DEFINE_FINISH(VW)
 
-/* Copies rows x columns of a matrix and fills up with zeros to padded_rows x padded_columns. */
+/* Copies rows x columns of a matrix, and fills up with zeros to padded_rows x padded_columns. */
 static inline void pack_rows(real *packed, long packed_ld, __global const element *matrix, long ld,
                              long rows, long columns, long padded_rows, long padded_columns) {
     for (long i = 0; i < padded_rows; i++) {
@@ -65,48 +57,51 @@ static inline void pack_rows(real *packed, long packed_ld, __global const elemen
     }
 }
 
-#if TRANS_B
-/* A panel from B stored n x k, VW x VW elements at a time. Rows past the edge repeat the last one:
+#if TRANS_A || TRANS_B
+/* The same for the transpose, VW x VW elements at a time: column j of the matrix becomes row j of
+ * the copy. Rows past the edge, up to the next multiple of VW or padded_rows, repeat the last one:
  * what they give is never stored. */
-static inline void pack_panel_transposed(real *panel, __global const element *matrix, long ld,
-                                         long columns, long depth) {
-    for (long v = 0; v < NV; v++) {
+static inline void pack_columns(real *packed, long packed_ld, __global const element *matrix,
+                                long ld, long rows, long columns, long padded_rows,
+                                long padded_columns) {
+    for (long i = 0; i < padded_rows; i += VW) {
         __global const element *row[VW];
-        UNROLL for (int i = 0; i < VW; i++) row[i] = matrix + min(v * VW + i, columns - 1) * ld;
-        long k = 0;
-        for (; k + VW <= depth; k += VW) {
+        UNROLL for (int v = 0; v < VW; v++) row[v] = matrix + min(i + v, rows - 1) * ld;
+        long j = 0;
+        for (; j + VW <= columns; j += VW) {
             vec r[VW];
-            UNROLL for (int i = 0; i < VW; i++) r[i] = LOADV(DTYPE, VW, row[i] + k);
+            UNROLL for (int v = 0; v < VW; v++) r[v] = LOADV(DTYPE, VW, row[v] + j);
             PASTE(transpose_, VECTOR(REAL(DTYPE), VW))(r);
-            UNROLL for (int i = 0; i < VW; i++) VSTORE(VW, r[i], panel + (k + i) * NR + v * VW);
+            UNROLL for (int v = 0; v < VW; v++) VSTORE(VW, r[v], packed + (j + v) * packed_ld + i);
         }
-        for (; k < depth; k++)
-            for (int i = 0; i < VW; i++)
-                panel[k * NR + v * VW + i] = LOAD(DTYPE, row[i] + k);
+        for (; j < padded_columns; j++)
+            for (int v = 0; v < VW; v++)
+                packed[j * packed_ld + i + v] = j < columns ? LOAD(DTYPE, row[v] + j) : (real)0;
     }
 }
 #endif
 
+/* KC is a multiple of VW, so that there is room for what pack_columns repeats. */
 static inline void pack_a(real *packed, const struct gemm_operands *o, long row, long rows, long k,
                           long depth) {
     long padded = (rows + MR - 1) / MR * MR;
 #if TRANS_A
-    pack_rows(packed, PACKED_A_LD, o->a + k * o->lda + row, o->lda, depth, rows, depth, padded);
+    pack_columns(packed, KC, o->a + k * o->lda + row, o->lda, depth, rows, depth, padded);
 #else
-    pack_rows(packed, PACKED_A_LD, o->a + row * o->lda + k, o->lda, rows, depth, padded, depth);
+    pack_rows(packed, KC, o->a + row * o->lda + k, o->lda, rows, depth, padded, depth);
 #endif
 }
 
 static inline void pack_b(real *panel, const struct gemm_operands *o, long column, long columns,
                           long k, long depth) {
 #if TRANS_B
-    pack_panel_transposed(panel, o->b + column * o->ldb + k, o->ldb, columns, depth);
+    pack_columns(panel, NR, o->b + column * o->ldb + k, o->ldb, columns, depth, NR, depth);
 #else
     pack_rows(panel, NR, o->b + k * o->ldb + column, o->ldb, depth, columns, depth, NR);
 #endif
 }
 
-/* tile = MR x depth times depth x NR, added to what the tile holds when `resume`. */
+/* tile = MR rows of packed A times a panel, added to what the tile holds when `resume`. */
 static inline void multiply_tile(real *tile, const real *a, const real *panel, long depth,
                                  bool resume) {
     vec sum[MR][NV];
@@ -118,7 +113,7 @@ static inline void multiply_tile(real *tile, const real *a, const real *panel, l
         UNROLL for (int v = 0; v < NV; v++) b[v] = VLOAD(VW, panel + k * NR + v * VW);
         UNROLL for (int i = 0; i < MR; i++)
         UNROLL for (int v = 0; v < NV; v++)
-            sum[i][v] = fma((vec)PACKED_A(a, i, k), b[v], sum[i][v]);
+            sum[i][v] = fma((vec)a[i * KC + k], b[v], sum[i][v]);
     }
     UNROLL for (int i = 0; i < MR; i++)
     UNROLL for (int v = 0; v < NV; v++) VSTORE(VW, sum[i][v], tile + i * NR + v * VW);
@@ -151,7 +146,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(GEMM_PARAMETER
                 pack_b(panel, &o, column0 + j, min((long)NR, columns - j), k, depth);
                 for (long i = 0; i < rows; i += MR) {
                     real *tile = partial[j / NR * TILES_M + i / MR];
-                    multiply_tile(tile, &PACKED_A(packed_a, i, 0), panel, depth, k > 0);
+                    multiply_tile(tile, packed_a + i * KC, panel, depth, k > 0);
                     if (k + KC >= o.k)
                         finish_tile(&o, tile, row0 + i, min((long)MR, rows - i), column0 + j,
                                     min((long)NR, columns - j));
