@@ -236,7 +236,7 @@ static void test_openblas_settings(void **state) {
     expect_status(0, "bench gemm --m 20 --n 20 --k 20 --peer openblas --reps 1");
     unsetenv("OPENBLAS_CORETYPE");
     expect_output("OPENBLAS_CORETYPE");
-    expect_output("x openblas");
+    expect_output("x open"); /* the column may cut the name */
 }
 
 static void test_tune(void **state) {
