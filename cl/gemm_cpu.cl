@@ -41,12 +41,21 @@ typedef VECTOR(REAL(DTYPE), VW) vec;
 DEFINE_FINISH(1)
 DEFINE_FINISH(VW)
 
-/* Copies rows x columns of a matrix, and fills up with zeros to padded_rows x padded_columns. */
+/* Copies rows x columns of a matrix, and fills up with zeros to padded_rows x padded_columns. NR
+ * elements are loaded before the first is stored: a load that follows a store at the same distance
+ * from a page's start waits for it. */
 static inline void pack_rows(real *packed, long packed_ld, __global const element *matrix, long ld,
                              long rows, long columns, long padded_rows, long padded_columns) {
     for (long i = 0; i < padded_rows; i++) {
         long j = 0;
         if (i < rows) {
+            for (; j + NR <= columns; j += NR) {
+                vec x[NV];
+                UNROLL for (int v = 0; v < NV; v++)
+                    x[v] = LOADV(DTYPE, VW, matrix + i * ld + j + v * VW);
+                UNROLL for (int v = 0; v < NV; v++)
+                    VSTORE(VW, x[v], packed + i * packed_ld + j + v * VW);
+            }
             for (; j + VW <= columns; j += VW)
                 VSTORE(VW, LOADV(DTYPE, VW, matrix + i * ld + j), packed + i * packed_ld + j);
             for (; j < columns; j++)
