@@ -1,7 +1,6 @@
 #include "measure.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { MIN_SAMPLES = 3, MAX_SAMPLES = 25, MAX_REPS = 1000, MAX_BURST = 200 };
 
@@ -23,7 +22,7 @@ struct contest {
     clat_plan *plan;
     clat_trial *trial;
     unsigned count;
-    struct contestant *of[PEER_MAX + 1];
+    struct contestant of[PEER_MAX + 1];
 };
 
 static bool run_burst(const struct contest *contest, struct contestant *who, double *seconds) {
@@ -70,7 +69,7 @@ static bool play(struct contest *contest, const struct measure_options *options)
            (options->reps || fewest < MIN_SAMPLES || now_seconds() - start < options->seconds)) {
         fewest = most;
         for (unsigned i = 0; i < contest->count; i++) {
-            struct contestant *who = contest->of[i];
+            struct contestant *who = &contest->of[i];
             if (who->count >= most)
                 continue;
             if (!run_burst(contest, who, &who->sample[who->count]))
@@ -80,17 +79,6 @@ static bool play(struct contest *contest, const struct measure_options *options)
         }
     }
     return true;
-}
-
-static struct contestant *add(struct contest *contest, const struct peer *peer) {
-    struct contestant *who = calloc(1, sizeof *who);
-    if (!who) {
-        tool_error("out of memory");
-        return NULL;
-    }
-    who->peer = peer;
-    contest->of[contest->count++] = who;
-    return contest->of[contest->count - 1];
 }
 
 /* Those that take the problem; a note when none of them does. */
@@ -103,8 +91,9 @@ static bool add_peers(struct contest *contest, clat_context *ctx, const struct s
             refused++;
             continue;
         }
-        struct contestant *who = add(contest, peers[i]);
-        if (!who || !peers[i]->open(&who->state, ctx, spec, contest->trial))
+        struct contestant *who = &contest->of[contest->count++];
+        who->peer = peers[i];
+        if (!peers[i]->open(&who->state, ctx, spec, contest->trial))
             return false;
     }
     for (unsigned i = 0; i < n_peers && refused == n_peers; i++)
@@ -113,17 +102,17 @@ static bool add_peers(struct contest *contest, clat_context *ctx, const struct s
     return true;
 }
 
-static void finish(struct measurement *out, const struct contest *contest) {
+static void finish(struct measurement *out, struct contest *contest) {
     const clat_plan_info *info = clat_plan_get_info(contest->plan);
     snprintf(out->implementation, sizeof out->implementation, "%s", info->implementation);
     snprintf(out->tunables, sizeof out->tunables, "%s", info->tunables);
-    struct contestant *us = contest->of[0];
+    struct contestant *us = &contest->of[0];
     const double seconds = median(us->sample, us->count);
     out->ms = seconds * 1e3;
     out->gflops = seconds > 0 ? info->flops / seconds * 1e-9 : 0;
     out->verdict = us->verdict;
     for (unsigned i = 1; i < contest->count; i++) {
-        struct contestant *who = contest->of[i];
+        struct contestant *who = &contest->of[i];
         struct measure_peer *peer = &out->peers[out->n_peers++];
         peer->peer = who->peer;
         if (who->verdict.ok) {
@@ -137,11 +126,8 @@ static void finish(struct measurement *out, const struct contest *contest) {
 }
 
 static void close_contest(struct contest *contest) {
-    for (unsigned i = 0; i < contest->count; i++) {
-        if (contest->of[i]->peer)
-            contest->of[i]->peer->close(contest->of[i]->state);
-        free(contest->of[i]);
-    }
+    for (unsigned i = 1; i < contest->count; i++)
+        contest->of[i].peer->close(contest->of[i].state);
     clat_trial_release(contest->trial);
     clat_plan_release(contest->plan);
 }
@@ -149,7 +135,7 @@ static void close_contest(struct contest *contest) {
 bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec,
              const struct peer *const *peers, unsigned n_peers,
              const struct measure_options *options) {
-    struct contest contest = {0};
+    struct contest contest = {.count = 1}; /* us */
     struct measure_options limits = *options;
     bool ok = false;
 
@@ -158,10 +144,9 @@ bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec
         limits.reps = MAX_REPS;
     TRY(spec_plan(&contest.plan, ctx, spec));
     TRY(tool_clat(clat_trial_create(&contest.trial, contest.plan, 1)));
-    TRY(add(&contest, NULL));
     TRY(add_peers(&contest, ctx, spec, peers, n_peers));
     for (unsigned i = 0; i < contest.count; i++)
-        TRY(prepare(&contest, contest.of[i], spec));
+        TRY(prepare(&contest, &contest.of[i], spec));
     TRY(play(&contest, &limits));
     finish(out, &contest);
     ok = true;
