@@ -293,7 +293,7 @@ CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, u
                                          uint32_t n_rows, uint32_t n_cols, uint32_t heads,
                                          const uint32_t *row_ptr, const uint32_t *col_idx);
 
-/* Joins 1 .. 8 masks, which stay the caller's. */
+/* Joins 1 .. 8 masks, which stay the caller's. At most 16 levels and 64 terms in all. */
 CLAT_API clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks);
 CLAT_API clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks);
 
