@@ -171,7 +171,8 @@ static inline void mask_keys(float *st, vec *top, const struct attention_params 
         }
 }
 
-/* 2^x for x <= 0, relative error below 1.7e-7; exactly 0 below -125 and for -infinity. 2^round(x) goes into the exponent, the rest into a minimax polynomial on [-1/2, 1/2]. */
+/* 2^x for x <= 0, relative error below 1.7e-7; exactly 0 below -125 and for -infinity. 2^round(x)
+ * goes into the exponent, the rest into a minimax polynomial on [-1/2, 1/2]. */
 static inline vec weight(vec x)
 {
     const vec shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */

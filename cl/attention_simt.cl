@@ -53,7 +53,6 @@
 #else
 #define WK 1
 #endif
-/* RO is no constant expression for some preprocessors' ##, so it is told apart here. */
 #if RO % 4 == 0
 #define WO 4
 #elif RO % 2 == 0
@@ -106,6 +105,105 @@ static inline void stage_rows(__local float *to, __global const element *x, long
     }
 }
 
+/* ---- the steps of a key block, for one work-item (x, y) ---- */
+
+/* S += Q K^T for DC features that lie in local memory. */
+static inline void multiply_keys(float (*s)[RK], __local const float *qt, __local const float *kt,
+                                 int x, int y)
+{
+    UNROLL for (int d = 0; d < DC; d++)
+    {
+        float a[RQ], b[RK];
+        READ_ALL(a, RQ, WQ, qt + d * LDQ + y * RQ, WQ);
+        READ_ALL(b, RK, WK, kt + d * LDK + x * WK, TX * WK);
+        UNROLL for (int r = 0; r < RQ; r++)
+        UNROLL for (int c = 0; c < RK; c++) s[r][c] = fma(a[r], b[c], s[r][c]);
+    }
+}
+
+/* Scores of keys that do not exist or that the mask hides become -infinity. */
+static inline void mask_keys(float (*s)[RK], const struct attention_params *p,
+                             const struct query_tile *t, const struct key_tile *tile,
+                             __global const uint *words, int x, int y)
+{
+    ulong seen = 0;
+    for (int n = 0; n < RQ * RK; n++) {
+        const int i = t->first + min(y * RQ + n / RK, t->rows - 1);
+        const int key = COLUMN(x, n % RK, WK);
+        if (key < tile->count && VISIBLE(*p, *t, words, i, tile->first + key))
+            seen |= 1ul << n;
+    }
+    UNROLL for (int r = 0; r < RQ; r++)
+    UNROLL for (int c = 0; c < RK; c++)
+        s[r][c] = seen >> (r * RK + c) & 1 ? s[r][c] : -INFINITY;
+}
+
+/* `top` grows to the maxima of whole rows. Contains a barrier. */
+static inline void raise_top(float *top, float (*s)[RK], __local float *shared_rows, int x, int y)
+{
+    UNROLL for (int r = 0; r < RQ; r++)
+    {
+        float own = s[r][0];
+        UNROLL for (int c = 1; c < RK; c++) own = max(own, s[r][c]);
+        shared_rows[x * BQ + y * RQ + r] = own;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int n = 0; n < TX; n++) {
+        float other[RQ];
+        READ_ALL(other, RQ, WQ, shared_rows + n * BQ + y * RQ, WQ);
+        UNROLL for (int r = 0; r < RQ; r++) top[r] = max(top[r], other[r]);
+    }
+}
+
+/* P = exp(S - top), into local memory; what was added up under the old maximum shrinks. */
+static inline void weigh_keys(__local float *weights, float (*s)[RK], float (*out)[RO], float *sum,
+                              const float *before, const float *top, float log2_scale, int x, int y)
+{
+    UNROLL for (int r = 0; r < RQ; r++)
+    {
+        /* While a query has seen no key, any finite number serves as its maximum. */
+        const float finite = top[r] == -INFINITY ? 0.0f : top[r];
+        const float alpha = exp2((before[r] - finite) * log2_scale);
+        sum[r] *= alpha;
+        UNROLL for (int c = 0; c < RO; c++) out[r][c] *= alpha;
+        UNROLL for (int c = 0; c < RK; c++)
+        {
+            s[r][c] = exp2((s[r][c] - finite) * log2_scale);
+            sum[r] += s[r][c];
+        }
+    }
+    UNROLL for (int c = 0; c < RK; c++)
+    UNROLL for (int r = 0; r < RQ; r++)
+        weights[COLUMN(x, c, WK) * LDQ + y * RQ + r] = s[r][c];
+}
+
+/* O += P V for VC keys that lie in local memory. */
+static inline void add_values(float (*out)[RO], __local const float *weights,
+                              __local const float *rows, int x, int y)
+{
+    UNROLL for (int n = 0; n < VC; n++)
+    {
+        float a[RQ], b[RO];
+        READ_ALL(a, RQ, WQ, weights + n * LDQ + y * RQ, WQ);
+        READ_ALL(b, RO, WO, rows + n * OUT + x * WO, TX * WO);
+        UNROLL for (int r = 0; r < RQ; r++)
+        UNROLL for (int c = 0; c < RO; c++) out[r][c] = fma(a[r], b[c], out[r][c]);
+    }
+}
+
+/* One row of O. A query without any key has total = 0, and gets 0. */
+static inline void store_row(__global element *row, long stride, const float *out, float total,
+                             int x)
+{
+    const float inverse = total == 0 ? 0.0f : 1.0f / total;
+    UNROLL for (int c = 0; c < RO; c++)
+    {
+        const int f = COLUMN(x, c, WO);
+        if (f < HEAD_DIM)
+            STORE(DTYPE, out[c] * inverse, row + f * stride);
+    }
+}
+
 __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTION_PARAMETERS)
 {
     __local float stage_q[Q_ROWS * LDQ] __attribute__((aligned(16)));
@@ -119,8 +217,7 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
         &p, p.last_first ? get_num_groups(0) - 1 - get_group_id(0) : get_group_id(0));
     const int kv_head = t.head / p.group;
     const long seq_q = p.q.seq, seq_k = p.k.seq, seq_v = p.v.seq;
-    __global const element *tile_q =
-        q + head_offset(&p.q, t.batch, t.head) + t.first * seq_q;
+    __global const element *tile_q = q + head_offset(&p.q, t.batch, t.head) + t.first * seq_q;
     __global const element *head_k = k + head_offset(&p.k, t.batch, kv_head);
     __global const element *head_v = v + head_offset(&p.v, t.batch, kv_head);
 
@@ -139,9 +236,7 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
     while (WALK_NEXT(walk, p, t, tile)) {
         __global const element *tile_k = head_k + tile.first * seq_k;
         __global const element *tile_v = head_v + tile.first * seq_v;
-
-        /* S = Q K^T */
-        float s[RQ][RK];
+        float s[RQ][RK], before[RQ];
         UNROLL for (int r = 0; r < RQ; r++)
         UNROLL for (int c = 0; c < RK; c++) s[r][c] = 0;
         for (int d = 0; d < HEAD_DIM; d += DC) {
@@ -153,86 +248,27 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
             stage_transposed(stage, LDK, tile_k, seq_k, FEATURE_STRIDE(p.k), tile.count, BK, d, DC,
                              item);
             barrier(CLK_LOCAL_MEM_FENCE);
-            __local const float *q_rows = stage_q + (KEEP_Q ? d : 0) * LDQ + y * RQ;
-            UNROLL for (int f = 0; f < DC; f++)
-            {
-                float a[RQ], b[RK];
-                READ_ALL(a, RQ, WQ, q_rows + f * LDQ, WQ);
-                READ_ALL(b, RK, WK, stage + f * LDK + x * WK, TX * WK);
-                UNROLL for (int r = 0; r < RQ; r++)
-                UNROLL for (int c = 0; c < RK; c++) s[r][c] = fma(a[r], b[c], s[r][c]);
-            }
+            multiply_keys(s, stage_q + (KEEP_Q ? d : 0) * LDQ, stage, x, y);
         }
-
-        /* Masked scores become -infinity. */
-        if (tile.partial || tile.count < BK) {
-            ulong seen = 0;
-            for (int n = 0; n < RQ * RK; n++) {
-                const int i = t.first + min(y * RQ + n / RK, t.rows - 1);
-                const int key = COLUMN(x, n % RK, WK);
-                if (key < tile.count && VISIBLE(p, t, MASK_WORDS, i, tile.first + key))
-                    seen |= 1ul << n;
-            }
-            UNROLL for (int r = 0; r < RQ; r++)
-            UNROLL for (int c = 0; c < RK; c++)
-                s[r][c] = seen >> (r * RK + c) & 1 ? s[r][c] * p.sign : -INFINITY;
-        } else {
-            UNROLL for (int r = 0; r < RQ; r++)
+        UNROLL for (int r = 0; r < RQ; r++)
+        {
+            before[r] = top[r];
             UNROLL for (int c = 0; c < RK; c++) s[r][c] *= p.sign;
         }
-
-        /* Row maxima over the work-items of a row. */
-        UNROLL for (int r = 0; r < RQ; r++)
-        {
-            float own = s[r][0];
-            UNROLL for (int c = 1; c < RK; c++) own = max(own, s[r][c]);
-            shared_rows[x * BQ + y * RQ + r] = own;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        float before[RQ];
-        UNROLL for (int r = 0; r < RQ; r++) before[r] = top[r];
-        for (int n = 0; n < TX; n++) {
-            float other[RQ];
-            READ_ALL(other, RQ, WQ, shared_rows + n * BQ + y * RQ, WQ);
-            UNROLL for (int r = 0; r < RQ; r++) top[r] = max(top[r], other[r]);
-        }
-
-        /* P = exp(S - max), and what was added up under the old maximum shrinks. */
-        UNROLL for (int r = 0; r < RQ; r++)
-        {
-            /* While a query has seen no key, any finite number serves as its maximum. */
-            const float finite = top[r] == -INFINITY ? 0.0f : top[r];
-            const float alpha = exp2((before[r] - finite) * p.log2_scale);
-            sum[r] *= alpha;
-            UNROLL for (int c = 0; c < RO; c++) out[r][c] *= alpha;
-            UNROLL for (int c = 0; c < RK; c++)
-            {
-                s[r][c] = exp2((s[r][c] - finite) * p.log2_scale);
-                sum[r] += s[r][c];
-            }
-        }
-        UNROLL for (int c = 0; c < RK; c++)
-        UNROLL for (int r = 0; r < RQ; r++)
-            weights[COLUMN(x, c, WK) * LDQ + y * RQ + r] = s[r][c];
-
-        /* O += P V */
+        if (tile.partial || tile.count < BK)
+            mask_keys(s, &p, &t, &tile, MASK_WORDS, x, y);
+        raise_top(top, s, shared_rows, x, y);
+        weigh_keys(weights, s, out, sum, before, top, p.log2_scale, x, y);
         for (int key = 0; key < tile.count; key += VC) {
             barrier(CLK_LOCAL_MEM_FENCE);
             stage_rows(stage, tile_v + key * seq_v, seq_v, FEATURE_STRIDE(p.v), tile.count - key,
                        item);
             barrier(CLK_LOCAL_MEM_FENCE);
-            UNROLL for (int n = 0; n < VC; n++)
-            {
-                float a[RQ], b[RO];
-                READ_ALL(a, RQ, WQ, weights + (key + n) * LDQ + y * RQ, WQ);
-                READ_ALL(b, RO, WO, stage + n * OUT + x * WO, TX * WO);
-                UNROLL for (int r = 0; r < RQ; r++)
-                UNROLL for (int c = 0; c < RO; c++) out[r][c] = fma(a[r], b[c], out[r][c]);
-            }
+            add_values(out, weights + key * LDQ, stage, x, y);
         }
     }
 
-    /* The parts of the sums; then the results. A query without any key has sum = 0, and gets 0. */
+    /* The sums lie in parts, one for each work-item of a row. */
     UNROLL for (int r = 0; r < RQ; r++) shared_rows[x * BQ + y * RQ + r] = sum[r];
     barrier(CLK_LOCAL_MEM_FENCE);
     __global element *tile_o = o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq;
@@ -242,15 +278,8 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
         float total = 0;
         for (int n = 0; n < TX; n++)
             total += shared_rows[n * BQ + row];
-        const float inverse = total == 0 ? 0.0f : 1.0f / total;
         if (row < t.rows) {
-            UNROLL for (int c = 0; c < RO; c++)
-            {
-                const int f = COLUMN(x, c, WO);
-                if (f < HEAD_DIM)
-                    STORE(DTYPE, out[r][c] * inverse,
-                          tile_o + row * p.o.seq + f * FEATURE_STRIDE(p.o));
-            }
+            store_row(tile_o + row * p.o.seq, FEATURE_STRIDE(p.o), out[r], total, x);
 #if LOGSUMEXP
             if (x == 0)
                 lse[lse_offset(&p, &t) + row] =
