@@ -119,7 +119,8 @@ int args_parse(int argc, char **argv, const struct args_command *command,
                struct tool_common *common, const char *const **words, size_t *n_words) {
     struct arg table[ARGS_MAX];
     bool help = false;
-    memcpy(table, command->args, command->n_args * sizeof *table);
+    for (size_t i = 0; i < command->n_args; i++)
+        table[i] = command->args[i];
     const size_t count = command->n_args + add_common(table + command->n_args, common, &help);
 
     bool ok = parse_options(argc, argv, table, count);
