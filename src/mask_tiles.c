@@ -251,6 +251,7 @@ double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t h
 
 /* ---- tile lists */
 
+/* Kernels index them with int. */
 struct words {
     uint32_t *data;
     size_t count, capacity;
@@ -261,7 +262,7 @@ static void words_push(struct words *words, uint32_t word) {
     if (words->count == words->capacity && !words->failed) {
         const size_t capacity = words->capacity > 0 ? 2 * words->capacity : 256;
         uint32_t *data =
-            capacity <= UINT32_MAX ? realloc(words->data, capacity * sizeof *data) : NULL;
+            capacity <= INT32_MAX ? realloc(words->data, capacity * sizeof *data) : NULL;
         words->failed = data == NULL;
         if (data != NULL) {
             words->data = data;
