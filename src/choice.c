@@ -98,9 +98,11 @@ static bool choose_tuned(struct wish *wish) {
     const bool found =
         tuning_find(&wish->ctx->tuning, wish->op->name, &shape, accept_tuned, wish, &entry);
     status_clear(); /* a refused entry left its sentence */
-    if (found)
-        snprintf(wish->choice->from, sizeof wish->choice->from, "%s", entry.origin);
-    return found;
+    if (!found)
+        return false;
+    snprintf(wish->choice->from, sizeof wish->choice->from, "%s", entry.origin);
+    wish->choice->tuned = entry.rank == TUNED_DEVICE && shape_equal(&shape, &entry.shape);
+    return true;
 }
 
 static clat_status choose_guess(const struct wish *wish) {

@@ -9,6 +9,7 @@ struct choice {
     const struct implementation *impl;
     int values[OP_MAX_TUNABLES];
     char from[256]; /* "guess", "caller", or the tuned file and its entry */
+    bool tuned;     /* a file has values for this device and this very shape */
 };
 
 /*

@@ -10,6 +10,13 @@ unsigned tunable_count(const struct tunable *tunable) {
     return count;
 }
 
+bool shape_equal(const struct shape *a, const struct shape *b) {
+    bool equal = strcmp(a->variant, b->variant) == 0 && a->count == b->count;
+    for (unsigned i = 0; equal && i < a->count; i++)
+        equal = strcmp(a->dim[i].name, b->dim[i].name) == 0 && a->dim[i].value == b->dim[i].value;
+    return equal;
+}
+
 void pass_arg(struct pass *pass, enum arg_kind kind, unsigned index, size_t bytes) {
     pass->args[pass->n_args++] = (struct pass_arg){kind, index, bytes};
 }

@@ -56,6 +56,8 @@ struct shape {
     } dim[OP_MAX_DIMS];
 };
 
+bool shape_equal(const struct shape *a, const struct shape *b);
+
 /* One kernel launch. */
 struct pass {
     const char *kernel;

@@ -110,6 +110,7 @@ static clat_status plan_finish(clat_plan *plan, size_t workspace_bytes) {
                                             : "none",
         .tunables = text_string(&plan->tunables_text),
         .tunables_from = plan->choice.from,
+        .tuned = plan->choice.tuned,
         .problem = text_string(&plan->problem_text),
         .explanation = text_string(&plan->explanation),
         .workspace_bytes = workspace_bytes,
@@ -254,9 +255,11 @@ clat_status plan_create_composite(clat_plan **out, clat_context *ctx, const stru
             clat_plan_release(parts[i]);
         return st;
     }
+    plan->choice.tuned = true;
     for (unsigned i = 0; i < n_parts; i++) {
         const clat_plan_info *info = &parts[i]->info;
         plan->parts[i] = parts[i];
+        plan->choice.tuned &= info->tuned;
         text_printf(&plan->explanation, "%s", info->explanation);
         text_printf(&plan->tunables_text, "%s%s:%s(%s)", i ? " " : "", info->op,
                     info->implementation, info->tunables);
@@ -272,8 +275,19 @@ out:
 
 /* ---- running */
 
+/* Not all drivers check a wait list before they read it. */
+static clat_status check_wait_list(cl_uint n_wait, const cl_event *wait_list) {
+    if ((n_wait > 0) != (wait_list != NULL))
+        return status_fail(CLAT_INVALID_ARGUMENT, "wait_list is %s but n_wait is %u",
+                           wait_list ? "given" : "NULL", (unsigned)n_wait);
+    for (cl_uint i = 0; i < n_wait; i++)
+        if (wait_list[i] == NULL)
+            return status_fail(CLAT_INVALID_ARGUMENT, "wait_list[%u] is NULL", (unsigned)i);
+    return CLAT_OK;
+}
+
 clat_status plan_problem(const void **out, const clat_plan *plan, const struct operation *op,
-                         cl_command_queue queue) {
+                         cl_command_queue queue, cl_uint n_wait, const cl_event *wait_list) {
     clat_status st = CLAT_OK;
     cl_context owner = NULL;
     if (plan == NULL)
@@ -286,6 +300,7 @@ clat_status plan_problem(const void **out, const clat_plan *plan, const struct o
     TRY_CL(clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof owner, &owner, NULL));
     if (owner != plan->ctx->cl)
         return status_fail(CLAT_INVALID_CONTEXT, "queue belongs to another OpenCL context");
+    TRY(check_wait_list(n_wait, wait_list));
     *out = plan->problem;
 out:
     return st;

@@ -34,10 +34,10 @@ clat_plan *plan_part(const clat_plan *plan, unsigned index);
 /* Gives up the plans that the context keeps for reuse. */
 void plan_cache_clear(clat_context *ctx);
 
-/* The checks of every _run: plan of this operator, queue of the plan's context. Gives the problem.
- */
+/* The checks of every _run: plan of this operator, queue of the plan's context, a sound wait list.
+ * Gives the problem. */
 clat_status plan_problem(const void **out, const clat_plan *plan, const struct operation *op,
-                         cl_command_queue queue);
+                         cl_command_queue queue, cl_uint n_wait, const cl_event *wait_list);
 
 const struct operation *plan_operation(const clat_plan *plan);
 const void *plan_raw_problem(const clat_plan *plan);

@@ -8,9 +8,10 @@
 #include <string.h>
 #include <time.h>
 
-/* Guard elements before and after each operand. Odd, so that operands start unaligned, and more
- * than any tile overshoots by accident in one row. */
-enum { GUARD = 67 };
+/* Guard elements before and after each operand: more than a tile overshoots by accident in one row.
+ * The even number leaves operands as aligned as an application's own buffers, for timing; the odd
+ * one makes sure that kernels need no alignment. */
+enum { GUARD_ALIGNED = 64, GUARD_ODD = 67 };
 
 struct trial_operand {
     struct operand is;
@@ -23,6 +24,7 @@ struct clat_trial {
     clat_context *ctx;
     clat_plan *plan;
     cl_command_queue queue;
+    size_t guard; /* elements before and after each operand */
     unsigned count;
     struct trial_operand operands[TRIAL_MAX_OPERANDS];
     uint64_t random;
@@ -46,18 +48,18 @@ uint64_t trial_random(clat_trial *trial, uint64_t bound) {
 /* ---- operands */
 
 /* Whether stored element `index` (counted from the operand's first) lies outside the operand. */
-static bool is_guard(const struct trial_operand *operand, size_t stored) {
-    return stored < GUARD || stored >= GUARD + operand->is.elements;
+static bool is_guard(const struct trial_operand *operand, size_t guard, size_t stored) {
+    return stored < guard || stored >= guard + operand->is.elements;
 }
 
 /* What the guards hold: a number that no result is, the same in every type. */
 #define GUARD_VALUE (-12352.0)
 
-static void fill(struct trial_operand *operand, uint64_t *random) {
-    const size_t total = operand->is.elements + 2 * GUARD;
+static void fill(struct trial_operand *operand, size_t guard, uint64_t *random) {
+    const size_t total = operand->is.elements + 2 * guard;
     for (size_t i = 0; i < total; i++) {
         double value = operand->is.output ? (double)NAN : 0;
-        if (is_guard(operand, i))
+        if (is_guard(operand, guard, i))
             value = GUARD_VALUE;
         else if (!operand->is.output)
             value = ((double)(next_random(random) >> 11) * 0x1p-52 - 1) * operand->is.range;
@@ -68,13 +70,13 @@ static void fill(struct trial_operand *operand, uint64_t *random) {
 static clat_status operand_create(struct trial_operand *operand, clat_trial *trial) {
     clat_status st = CLAT_OK;
     size_t total;
-    if (__builtin_add_overflow(operand->is.elements, (size_t)(2 * GUARD), &total) ||
+    if (__builtin_add_overflow(operand->is.elements, 2 * trial->guard, &total) ||
         !size_multiply(total, clat_dtype_bytes(operand->is.dtype), &operand->bytes))
         TRY(status_fail(CLAT_INVALID_SIZE, "operand %s is too large", operand->is.name));
     operand->host = malloc(operand->bytes);
     if (operand->host == NULL)
         TRY(status_no_memory(operand->bytes));
-    fill(operand, &trial->random);
+    fill(operand, trial->guard, &trial->random);
     cl_int err;
     operand->buffer = clCreateBuffer(trial->ctx->cl, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR,
                                      operand->bytes, operand->host, &err);
@@ -83,24 +85,24 @@ out:
     return st;
 }
 
-clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed) {
+static clat_status trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed,
+                                size_t guard) {
     clat_status st = CLAT_OK;
-    clat_trial *trial = NULL;
-    status_clear();
-    if (out == NULL || plan == NULL)
-        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", out == NULL ? "out" : "plan");
-    *out = NULL;
-    trial = calloc(1, sizeof *trial);
+    clat_trial *trial = calloc(1, sizeof *trial);
     if (trial == NULL)
         TRY(status_no_memory(sizeof *trial));
     trial->plan = plan_retain(plan);
     trial->ctx = plan_context(plan);
     trial->random = seed;
+    trial->guard = guard;
     cl_int err;
     trial->queue = clCreateCommandQueue(trial->ctx->cl, trial->ctx->device.id, 0, &err);
     TRY(status_cl(err, "clCreateCommandQueue"));
     struct operand operands[TRIAL_MAX_OPERANDS];
     trial->count = plan_operation(plan)->trial->operands(plan_raw_problem(plan), operands);
+    if (trial->count == 0)
+        TRY(status_fail(CLAT_UNSUPPORTED, "plan: random operands cannot serve this problem: %s",
+                        clat_plan_get_info(plan)->problem));
     for (unsigned i = 0; i < trial->count; i++) {
         trial->operands[i].is = operands[i];
         TRY(operand_create(&trial->operands[i], trial));
@@ -110,6 +112,19 @@ clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t 
 out:
     clat_trial_release(trial);
     return st;
+}
+
+clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed) {
+    status_clear();
+    if (out == NULL || plan == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", out == NULL ? "out" : "plan");
+    *out = NULL;
+    return trial_create(out, plan, seed, GUARD_ALIGNED);
+}
+
+clat_status trial_create_unaligned(clat_trial **out, const clat_plan *plan, uint64_t seed) {
+    *out = NULL;
+    return trial_create(out, plan, seed, GUARD_ODD);
 }
 
 void clat_trial_release(clat_trial *trial) {
@@ -140,7 +155,7 @@ static const struct trial_operand *find_operand(const clat_trial *trial, const c
 cl_mem clat_trial_buffer(const clat_trial *trial, const char *name, size_t *offset) {
     const struct trial_operand *operand = find_operand(trial, name);
     if (offset != NULL)
-        *offset = operand ? GUARD : 0;
+        *offset = operand ? trial->guard : 0;
     return operand ? operand->buffer : NULL;
 }
 
@@ -148,7 +163,7 @@ const void *clat_trial_host(const clat_trial *trial, const char *name) {
     const struct trial_operand *operand = find_operand(trial, name);
     if (operand == NULL || operand->is.output)
         return NULL;
-    return (const char *)operand->host + GUARD * clat_dtype_bytes(operand->is.dtype);
+    return (const char *)operand->host + trial->guard * clat_dtype_bytes(operand->is.dtype);
 }
 
 cl_command_queue clat_trial_queue(const clat_trial *trial) {
@@ -193,14 +208,14 @@ out:
 
 double trial_value(const clat_trial *trial, unsigned operand, size_t index) {
     const struct trial_operand *from = &trial->operands[operand];
-    return dtype_load(from->is.dtype, from->host, GUARD + index);
+    return dtype_load(from->is.dtype, from->host, trial->guard + index);
 }
 
 void trial_row(const clat_trial *trial, unsigned operand, size_t index, size_t stride, size_t count,
                double *out) {
     const struct trial_operand *from = &trial->operands[operand];
     for (size_t i = 0; i < count; i++)
-        out[i] = dtype_load(from->is.dtype, from->host, GUARD + index + i * stride);
+        out[i] = dtype_load(from->is.dtype, from->host, trial->guard + index + i * stride);
 }
 
 void trial_judge(clat_trial *trial, unsigned operand, size_t index, double reference, double bound,
@@ -230,7 +245,7 @@ static clat_status poison(clat_trial *trial) {
         struct trial_operand *operand = &trial->operands[i];
         if (!operand->is.output)
             continue;
-        fill(operand, &trial->random);
+        fill(operand, trial->guard, &trial->random);
         TRY_CL(clEnqueueWriteBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
                                     operand->host, 0, NULL, NULL));
     }
@@ -248,8 +263,8 @@ static clat_status read_back(clat_trial *trial, bool *guards) {
             continue;
         TRY_CL(clEnqueueReadBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
                                    operand->host, 0, NULL, NULL));
-        for (size_t g = 0; g < GUARD; g++) {
-            const size_t behind = GUARD + operand->is.elements + g;
+        for (size_t g = 0; g < trial->guard; g++) {
+            const size_t behind = trial->guard + operand->is.elements + g;
             if (dtype_load(operand->is.dtype, operand->host, g) != GUARD_VALUE ||
                 dtype_load(operand->is.dtype, operand->host, behind) != GUARD_VALUE)
                 *guards = false;

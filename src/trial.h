@@ -16,7 +16,8 @@ struct operand {
 };
 
 struct trial_hooks {
-    /* Fills up to TRIAL_MAX_OPERANDS, returns how many. Operands are placed at odd offsets. */
+    /* Fills up to TRIAL_MAX_OPERANDS, returns how many. None: random
+     * operands cannot serve the problem. */
     unsigned (*operands)(const void *problem, struct operand *out);
     /* Runs `plan` on the trial's operands: an argument struct from clat_trial_buffer and a call of
      * the public _run. */
@@ -30,6 +31,9 @@ struct trial_hooks {
      * no multiple of any tile, with padding. false: no more. */
     bool (*awkward)(const void *problem, unsigned index, void *out);
 };
+
+/* A trial whose operands start where no vector is aligned. */
+clat_status trial_create_unaligned(clat_trial **out, const clat_plan *plan, uint64_t seed);
 
 #define TRIAL_BUDGET 3e7
 

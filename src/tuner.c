@@ -27,10 +27,7 @@ static bool same_subject(const clat_plan *a, const clat_plan *b) {
         return false;
     op->shape(plan_raw_problem(a), &x);
     op->shape(plan_raw_problem(b), &y);
-    bool same = strcmp(x.variant, y.variant) == 0 && x.count == y.count;
-    for (unsigned i = 0; same && i < x.count; i++)
-        same = x.dim[i].value == y.dim[i].value;
-    return same;
+    return shape_equal(&x, &y);
 }
 
 static clat_status add_plan(struct plan_list *list, const clat_plan *plan) {

@@ -93,7 +93,7 @@ static clat_status verify_awkward(struct bench *bench, const struct implementati
             continue;
         TRY(make_plan(&small, bench, awkward->problem, impl, values));
         if (awkward->trial == NULL)
-            TRY(clat_trial_create(&awkward->trial, small, BENCH_SEED + 1 + i));
+            TRY(trial_create_unaligned(&awkward->trial, small, BENCH_SEED + 1 + i));
         TRY(bench_verify(awkward->trial, small));
         clat_plan_release(small);
         small = NULL;

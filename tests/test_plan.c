@@ -320,18 +320,30 @@ static void test_plan_problem(void **state) {
     static const struct operation another = {.name = "another"};
     clat_plan *plan = make(8, NULL, NULL);
     const void *problem = NULL;
-    assert_ok(plan_problem(&problem, plan, &axpb, harness_queue()));
+    assert_ok(plan_problem(&problem, plan, &axpb, harness_queue(), 0, NULL));
     assert_int_equal(((const struct axpb *)problem)->n, 8);
-    assert_status(CLAT_INVALID_ARGUMENT, plan_problem(&problem, NULL, &axpb, harness_queue()));
-    assert_status(CLAT_INVALID_ARGUMENT, plan_problem(&problem, plan, &axpb, NULL));
-    assert_status(CLAT_INVALID_PLAN, plan_problem(&problem, plan, &another, harness_queue()));
+    assert_status(CLAT_INVALID_ARGUMENT,
+                  plan_problem(&problem, NULL, &axpb, harness_queue(), 0, NULL));
+    assert_status(CLAT_INVALID_ARGUMENT, plan_problem(&problem, plan, &axpb, NULL, 0, NULL));
+    assert_status(CLAT_INVALID_PLAN,
+                  plan_problem(&problem, plan, &another, harness_queue(), 0, NULL));
+    const cl_event none = NULL;
+    assert_status(CLAT_INVALID_ARGUMENT,
+                  plan_problem(&problem, plan, &axpb, harness_queue(), 1, NULL));
+    assert_error_names("wait_list");
+    assert_status(CLAT_INVALID_ARGUMENT,
+                  plan_problem(&problem, plan, &axpb, harness_queue(), 0, &none));
+    assert_error_names("n_wait");
+    assert_status(CLAT_INVALID_ARGUMENT,
+                  plan_problem(&problem, plan, &axpb, harness_queue(), 1, &none));
+    assert_error_names("wait_list[0]");
     cl_device_id device = clat_context_device(harness_context());
     cl_int err;
     cl_context foreign = clCreateContext(NULL, 1, &device, NULL, NULL, &err);
     assert_cl(err);
     cl_command_queue queue = clCreateCommandQueue(foreign, device, 0, &err);
     assert_cl(err);
-    assert_status(CLAT_INVALID_CONTEXT, plan_problem(&problem, plan, &axpb, queue));
+    assert_status(CLAT_INVALID_CONTEXT, plan_problem(&problem, plan, &axpb, queue, 0, NULL));
     clReleaseCommandQueue(queue);
     clReleaseContext(foreign);
     clat_plan_release(plan);

@@ -81,13 +81,6 @@ static const struct section sections[] = {
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
 
-/* An entry for this device and this very size is in a tuned file. */
-static bool is_tuned(const clat_plan *plan) {
-    const char *from = clat_plan_get_info(plan)->tunables_from;
-    return strncmp(from, "tuned file", 10) == 0 && !strstr(from, " octaves away") &&
-           !strstr(from, ", same ");
-}
-
 /* The problems of the default suite that no file has values for. */
 static bool find_untuned(struct demo *demo, struct spec *out, size_t *count, size_t *of) {
     struct spec specs[SUITE_MAX];
@@ -97,7 +90,7 @@ static bool find_untuned(struct demo *demo, struct spec *out, size_t *count, siz
     for (size_t i = 0; i < *of; i++) {
         clat_plan *plan = NULL;
         const clat_status st = spec_try_plan(&plan, demo->ctx, &specs[i], why);
-        if (st == CLAT_OK && !is_tuned(plan))
+        if (st == CLAT_OK && !clat_plan_get_info(plan)->tuned)
             out[(*count)++] = specs[i];
         clat_plan_release(plan);
         if (st != CLAT_OK && st != CLAT_UNSUPPORTED)

@@ -236,6 +236,7 @@ typedef struct clat_plan_info {
     const char *implementation; /* "cpu", "simt"; "none" for a zero-sized problem */
     const char *tunables;       /* "MR=12 NV=2 KC=384" */
     const char *tunables_from;  /* "caller", "guess", or the tuned file and its entry */
+    bool tuned;                 /* the values were measured on this device for this very size */
     const char *problem;        /* "f32 row NT m=1024 n=1024 k=1024" */
     const char *explanation;    /* several lines: what was chosen, and why each other was not */
     size_t workspace_bytes;
@@ -510,7 +511,8 @@ typedef struct clat_verdict {
     char where[96]; /* the worst output: "c[3][17] of batch 0" */
 } clat_verdict;
 
-/* Operands are allocated and filled here. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, OPENCL_ERROR. */
+/* Operands are allocated and filled here. Errors: INVALID_ARGUMENT, UNSUPPORTED (GEMM with lists of
+ * offsets), OUT_OF_MEMORY, OPENCL_ERROR. */
 CLAT_API clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed);
 
 /* Enqueues the trial's own plan, or another plan for the very same problem, `repeats` times, waits,

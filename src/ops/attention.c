@@ -263,7 +263,7 @@ clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
     struct attention_params params;
     struct binding binding = {.params = &params};
     status_clear();
-    TRY(plan_problem(&problem, plan, &attention_operation, queue));
+    TRY(plan_problem(&problem, plan, &attention_operation, queue, n_wait, wait_list));
     if (args == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "args is NULL"));
     const struct attention *a = problem;

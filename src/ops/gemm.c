@@ -240,7 +240,7 @@ static clat_status run(const clat_plan *plan, cl_command_queue queue, const clat
     struct binding binding = {0};
     struct gemm_params params;
     struct operand_views views;
-    TRY(plan_problem(&problem, plan, &gemm_operation, queue));
+    TRY(plan_problem(&problem, plan, &gemm_operation, queue, n_wait, wait_list));
     if (args == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "args is NULL"));
     if (!is_empty(problem)) {

@@ -260,7 +260,7 @@ clat_status clat_mha_run(const clat_plan *plan, cl_command_queue queue, const cl
     cl_event between[2] = {NULL, NULL}, last = NULL;
     const void *problem = NULL;
     status_clear();
-    TRY(plan_problem(&problem, plan, &mha_operation, queue));
+    TRY(plan_problem(&problem, plan, &mha_operation, queue, n_wait, wait_list));
     if (args == NULL)
         return status_fail(CLAT_INVALID_ARGUMENT, "args is NULL");
     if (mha_is_empty(problem))
