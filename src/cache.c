@@ -1,5 +1,6 @@
 #include "cache.h"
 
+#include "files.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -68,56 +69,28 @@ static char *default_directory(void) {
     return strdup("");
 }
 
-/* Makes `path` and its parents; 0 or an errno. */
-static int make_directories(const char *path) {
-    char *copy = strdup(path);
-    if (copy == NULL)
-        return ENOMEM;
-    int error = 0;
-    for (char *end = copy + 1; error == 0 && *end != '\0'; end++) {
-        if (*end != '/')
-            continue;
-        *end = '\0';
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-            error = errno;
-        *end = '/';
-    }
-    if (error == 0 && mkdir(copy, 0700) != 0 && errno != EEXIST)
-        error = errno;
-    free(copy);
-    return error;
-}
-
-/* Opens a fresh temporary file; its name replaces *path (malloc'ed). -1 and errno on failure. */
-static int open_temporary(const char *directory, char **path) {
-    *path = text_format("%s/" TEMPORARY_PREFIX "XXXXXX", directory);
-    if (*path == NULL) {
-        errno = ENOMEM;
-        return -1;
-    }
-    const int fd = mkostemp(*path, O_CLOEXEC);
-    if (fd < 0) {
-        const int error = errno;
-        free(*path);
-        *path = NULL;
-        errno = error;
-    }
-    return fd;
+/* The pattern of a temporary file's name; malloc'ed. */
+static char *temporary_pattern(const char *directory) {
+    return text_format("%s/" TEMPORARY_PREFIX "XXXXXX", directory);
 }
 
 /* Permissions do not tell whether a file can be made (root, read-only mounts): make one. */
 static int try_directory(const char *directory) {
-    char *path = NULL;
-    const int error = make_directories(directory);
+    int error = files_make_directories(directory, 0700);
     if (error != 0)
         return error;
-    const int fd = open_temporary(directory, &path);
-    if (fd < 0)
-        return errno;
-    close(fd);
-    unlink(path);
+    char *path = temporary_pattern(directory);
+    if (path == NULL)
+        return ENOMEM;
+    const int fd = files_open_temporary(path);
+    if (fd < 0) {
+        error = errno;
+    } else {
+        close(fd);
+        unlink(path);
+    }
     free(path);
-    return 0;
+    return error;
 }
 
 clat_status cache_open(struct cache **out, const char *dir, uint64_t cap_bytes,
@@ -180,55 +153,95 @@ static bool is_entry_name(const char *name) {
 
 /* ---------------------------------------------------------------- load --------------------- */
 
-static bool read_all(int fd, void *data, size_t size) {
+/* What came of reading an entry. Only what is damaged for certain is removed: an entry may be
+ * healthy although this process, with its limits, could not read it just now. */
+enum finding { FOUND, NOT_NOW, DAMAGED };
+
+static enum finding not_now(const char **why, int error) {
+    *why = strerror(error);
+    return NOT_NOW;
+}
+
+static enum finding damaged(const char **why, const char *what) {
+    *why = what;
+    return DAMAGED;
+}
+
+static enum finding read_all(int fd, void *data, size_t size, const char **why) {
     unsigned char *at = data;
     while (size > 0) {
         const ssize_t got = read(fd, at, size);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got <= 0)
-            return false;
+        if (got < 0)
+            return not_now(why, errno);
+        if (got == 0)
+            return damaged(why, "truncated");
         at += got;
         size -= (size_t)got;
     }
-    return true;
+    return FOUND;
 }
 
-/* NULL, with *data and *size set, or what is wrong with the entry behind `fd`. */
-static const char *read_entry(const struct cache *cache, int fd, struct cache_key key, void **data,
-                              size_t *size) {
+/* Reads the header and holds it against the file and its name. */
+static enum finding read_header(int fd, struct cache_key key, struct entry_header *header,
+                                const char **why) {
     struct stat info;
-    struct entry_header header;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        return "not a regular file";
-    if (info.st_size < (off_t)sizeof header)
-        return "too short";
-    const uint64_t payload = (uint64_t)info.st_size - sizeof header;
-    /* Never stored, so never believed: no allocation at the mercy of a file's size. */
-    if ((uint64_t)info.st_size > cache->cap_bytes || payload >= SIZE_MAX)
-        return "larger than the cache may be";
-    if (!read_all(fd, &header, sizeof header))
-        return "unreadable";
-    if (header.magic != ENTRY_MAGIC || header.format != ENTRY_FORMAT)
-        return "not of this format";
-    if (header.key.low != key.low || header.key.high != key.high)
-        return "of another key";
-    if (header.size != payload)
-        return "truncated or extended";
-    void *copy = malloc((size_t)payload + 1);
-    if (copy == NULL)
-        return "too large for this machine's memory";
-    if (!read_all(fd, copy, (size_t)payload)) {
-        free(copy);
-        return "unreadable";
+    if (fstat(fd, &info) != 0)
+        return not_now(why, errno);
+    if (!S_ISREG(info.st_mode))
+        return damaged(why, "not a regular file");
+    /* A program that somebody else put here would run with this user's rights. */
+    if (info.st_uid != geteuid()) {
+        *why = "it belongs to another user";
+        return NOT_NOW;
     }
-    if (XXH3_64bits(copy, (size_t)payload) != header.checksum) {
+    if (info.st_size < (off_t)sizeof *header)
+        return damaged(why, "too short");
+    const enum finding finding = read_all(fd, header, sizeof *header, why);
+    if (finding != FOUND)
+        return finding;
+    if (header->magic != ENTRY_MAGIC || header->format != ENTRY_FORMAT)
+        return damaged(why, "not of this format");
+    if (header->key.low != key.low || header->key.high != key.high)
+        return damaged(why, "of another key");
+    if (header->size != (uint64_t)info.st_size - sizeof *header)
+        return damaged(why, "truncated or extended");
+    return FOUND;
+}
+
+static enum finding read_entry(const struct cache *cache, int fd, struct cache_key key, void **data,
+                               size_t *size, const char **why) {
+    struct entry_header header;
+    enum finding finding = read_header(fd, key, &header, why);
+    if (finding != FOUND)
+        return finding;
+    /* No allocation at the mercy of a file's size. Another process may have a larger cap. */
+    if (header.size >= SIZE_MAX || header.size + sizeof header > cache->cap_bytes) {
+        *why = "it is larger than the cache may be";
+        return NOT_NOW;
+    }
+    void *copy = malloc((size_t)header.size + 1);
+    if (copy == NULL)
+        return not_now(why, ENOMEM);
+    finding = read_all(fd, copy, (size_t)header.size, why);
+    if (finding == FOUND && XXH3_64bits(copy, (size_t)header.size) != header.checksum)
+        finding = damaged(why, "its checksum is wrong");
+    if (finding != FOUND) {
         free(copy);
-        return "damaged";
+        return finding;
     }
     *data = copy;
-    *size = (size_t)payload;
-    return NULL;
+    *size = (size_t)header.size;
+    return FOUND;
+}
+
+/* What the error of opening an entry says about it. */
+static enum finding judge_open(int error, const char **why) {
+    /* O_NOFOLLOW refuses links with ELOOP, O_NONBLOCK sockets with ENXIO. */
+    if (error == ELOOP || error == ENXIO)
+        return damaged(why, "not a regular file");
+    return not_now(why, error);
 }
 
 bool cache_load(struct cache *cache, struct cache_key key, void **data, size_t *size) {
@@ -239,22 +252,23 @@ bool cache_load(struct cache *cache, struct cache_key key, void **data, size_t *
         return false;
     /* O_NONBLOCK: something else under this name, such as a FIFO, must not block. */
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    const char *wrong = NULL;
+    const bool absent = fd < 0 && errno == ENOENT;
+    const char *why = NULL;
+    enum finding finding = NOT_NOW;
     if (fd >= 0) {
-        wrong = read_entry(cache, fd, key, data, size);
-        if (wrong == NULL)
+        finding = read_entry(cache, fd, key, data, size, &why);
+        if (finding == FOUND)
             futimens(fd, NULL);
         close(fd);
-    } else if (errno != ENOENT) {
-        wrong = strerror(errno);
+    } else if (!absent) {
+        finding = judge_open(errno, &why);
     }
-    if (wrong != NULL) {
-        log_printf(cache->log, CLAT_LOG_WARNING, "cache entry %s ignored and removed: %s", path,
-                   wrong);
-        unlink(path);
-    }
+    const bool removed = finding == DAMAGED && unlink(path) == 0;
+    if (finding != FOUND && !absent)
+        log_printf(cache->log, CLAT_LOG_WARNING, "cache entry %s ignored%s: %s", path,
+                   removed ? " and removed" : "", why);
     free(path);
-    return fd >= 0 && wrong == NULL;
+    return finding == FOUND;
 }
 
 /* ---------------------------------------------------------------- store and evict ---------- */
@@ -341,44 +355,24 @@ static void evict(struct cache *cache, const char *keep) {
                    removed);
 }
 
-static bool write_all(int fd, const void *data, size_t size) {
-    const unsigned char *at = data;
-    while (size > 0) {
-        const ssize_t put = write(fd, at, size);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return false;
-        at += put;
-        size -= (size_t)put;
+/* 0, or an errno. */
+static int write_entry(struct cache *cache, const char *path, const struct entry_header *header,
+                       const void *data) {
+    int error = ENOMEM;
+    /* Twice, where somebody cleaned up and took the directory with it. */
+    for (int attempt = 0; attempt < 2; attempt++) {
+        const struct file_replacement with = {
+            .temporary = temporary_pattern(cache->directory),
+            .count = 2,
+            .parts = {{header, sizeof *header}, {data, (size_t)header->size}},
+        };
+        if (with.temporary != NULL)
+            error = files_replace(path, &with);
+        free(with.temporary);
+        if (error != ENOENT || files_make_directories(cache->directory, 0700) != 0)
+            break;
     }
-    return true;
-}
-
-/* Writes a temporary file and renames it to `path`, so that no reader sees half an entry. */
-static bool write_entry(struct cache *cache, const char *path, const struct entry_header *header,
-                        const void *data) {
-    char *temporary = NULL;
-    int fd = open_temporary(cache->directory, &temporary);
-    if (fd < 0 && errno == ENOENT && make_directories(cache->directory) == 0)
-        fd = open_temporary(cache->directory, &temporary); /* somebody cleaned up */
-    if (fd < 0)
-        return false;
-    bool ok = write_all(fd, header, sizeof *header) && write_all(fd, data, (size_t)header->size);
-    int error = errno;
-    if (close(fd) != 0 && ok) {
-        error = errno;
-        ok = false;
-    }
-    if (ok && rename(temporary, path) != 0) {
-        error = errno;
-        ok = false;
-    }
-    if (!ok)
-        unlink(temporary);
-    free(temporary);
-    errno = error;
-    return ok;
+    return error;
 }
 
 void cache_store(struct cache *cache, struct cache_key key, const void *data, size_t size) {
@@ -390,11 +384,12 @@ void cache_store(struct cache *cache, struct cache_key key, const void *data, si
         return;
     const struct entry_header header = {ENTRY_MAGIC, ENTRY_FORMAT, key, size,
                                         XXH3_64bits(data, size)};
-    if (write_entry(cache, path, &header, data))
+    const int error = write_entry(cache, path, &header, data);
+    if (error == 0)
         evict(cache, strrchr(path, '/') + 1);
     else
         log_printf(cache->log, CLAT_LOG_WARNING, "cache entry %s not stored: %s", path,
-                   strerror(errno));
+                   strerror(error));
     free(path);
 }
 

@@ -1,5 +1,7 @@
 #include "tuner_contest.h"
 
+#include "clock.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,11 +107,11 @@ out:
 /* Each contest gets an equal part of what is left, less what the finals of all so far will need. */
 static clat_status search_all(struct subject *subject, struct contest *contests, unsigned count) {
     const struct tuner *tuner = subject->tuner;
-    const double limit = FINALS_SHARE * (subject->end - tuner_now());
+    const double limit = FINALS_SHARE * (subject->end - clock_seconds());
     double finals = 0;
     clat_status st = CLAT_OK;
     for (unsigned i = 0; i < count && !tuner->cancelled; i++) {
-        const double now = tuner_now(), left = subject->end - fmin(finals, limit) - now;
+        const double now = clock_seconds(), left = subject->end - fmin(finals, limit) - now;
         TRY(contest_search(&contests[i], now + left / (count - i)));
         finals += FINALS_ROUNDS * contest_round_seconds(&contests[i]);
     }
@@ -182,7 +184,7 @@ static clat_status tune_all(struct tuner *tuner, const struct plan_list *list) {
     clat_status st = CLAT_OK, saved = CLAT_OK;
     tuner->progress.count = list->count;
     for (size_t i = 0; i < list->count && !tuner->cancelled; i++) {
-        const double left = tuner->deadline - tuner_now();
+        const double left = tuner->deadline - clock_seconds();
         if (left <= 0) {
             log_printf(&tuner->ctx->log, CLAT_LOG_INFO, "tuning: no time left for %zu problems",
                        list->count - i);
@@ -227,7 +229,7 @@ clat_status clat_tune(clat_context *ctx, size_t count, const clat_plan *const *p
     status_clear();
     TRY(check_arguments(ctx, count, plans, tuner.options));
     const double budget = tuner.options->budget_seconds;
-    tuner.start = tuner_now();
+    tuner.start = clock_seconds();
     tuner.deadline = tuner.start + (budget > 0 ? budget : DEFAULT_BUDGET);
     for (size_t i = 0; i < count; i++)
         TRY(collect(&list, plans[i], tuner.options->implementation));

@@ -1,9 +1,10 @@
 #include "tuner_bench.h"
 
+#include "clock.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Operands are the same in every run of the tuner. */
 #define BENCH_SEED 0x5eed
@@ -12,12 +13,6 @@
 #define BURST_SECONDS 0.02
 #define BURSTS 3
 #define MAX_REPEATS 1000
-
-double tuner_now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 clat_status bench_open(struct bench *bench, const clat_plan *plan) {
     clat_status st = CLAT_OK;
@@ -168,7 +163,7 @@ clat_status bench_measure(struct bench *bench, const struct implementation *impl
                           double best_single, struct score *out) {
     clat_status st = CLAT_OK;
     clat_plan *plan = NULL;
-    const double start = tuner_now();
+    const double start = clock_seconds();
     *out = (struct score){.outcome = OUTCOME_MEASURED};
     TRY(bench_plan(&plan, bench, impl, values));
     TRY(verify_awkward(bench, impl, values, plan));
@@ -182,6 +177,6 @@ out:
                                                                 : bench_device_alive(bench);
     }
     clat_plan_release(plan);
-    out->cost = tuner_now() - start;
+    out->cost = clock_seconds() - start;
     return st;
 }

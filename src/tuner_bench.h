@@ -27,9 +27,6 @@ struct bench {
     } awkward[BENCH_MAX_AWKWARD];
 };
 
-/* Monotonic seconds. */
-double tuner_now(void);
-
 clat_status bench_open(struct bench *bench, const clat_plan *plan);
 void bench_close(struct bench *bench); /* fine on zeroes */
 

@@ -1,5 +1,7 @@
 #include "tuner_contest.h"
 
+#include "clock.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +99,7 @@ static bool show_progress(struct contest *contest, const struct tuned_entry *ent
     struct subject *subject = contest->subject;
     struct tuner *tuner = subject->tuner;
     clat_tune_progress *progress = &tuner->progress;
-    const double now = tuner_now(), cost = mean_cost(contest);
+    const double now = clock_seconds(), cost = mean_cost(contest);
     double left = candidates_left(contest);
     if (cost > 0)
         left = fmin(left, floor(fmax(0, end - now) / cost));
@@ -169,10 +171,10 @@ clat_status contest_search(struct contest *contest, double end) {
     clat_status st = CLAT_OK;
     contest->impl->guess(&tuner->ctx->device, subject->bench.problem, guess);
     TRY(try_candidate(contest, guess, true, end));
-    if (!tuner->cancelled && tuner_now() < end && plan_values(contest, guess, values))
+    if (!tuner->cancelled && clock_seconds() < end && plan_values(contest, guess, values))
         TRY(try_candidate(contest, values, false, end));
     while (!tuner->cancelled) {
-        const double left = end - tuner_now(), cost = mean_cost(contest);
+        const double left = end - clock_seconds(), cost = mean_cost(contest);
         if (left <= cost)
             break;
         const bool all = candidates_left(contest) * cost <= left;
@@ -209,7 +211,7 @@ struct lap {
 static clat_status run_rounds(struct lap *laps, unsigned count, double end) {
     clat_status st = CLAT_OK;
     unsigned rounds = 0;
-    while (rounds < MAX_ROUNDS && (rounds == 0 || tuner_now() < end)) {
+    while (rounds < MAX_ROUNDS && (rounds == 0 || clock_seconds() < end)) {
         for (unsigned i = 0; i < count; i++) {
             /* To and fro, so that a drift of the clocks favours nobody. */
             struct lap *lap = &laps[rounds % 2 == 0 ? i : count - 1 - i];

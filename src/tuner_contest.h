@@ -22,7 +22,7 @@ struct tuner {
     clat_context *ctx;
     const clat_tune_options *options;
     struct journal *journal;
-    double start, deadline; /* of tuner_now */
+    double start, deadline; /* of clock_seconds */
     clat_tune_progress progress;
     bool cancelled;
 };

@@ -1,5 +1,7 @@
 #include "tuner_search.h"
 
+#include "random.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -49,10 +51,7 @@ struct search_strategy {
 /* ---- candidates as numbers ---- */
 
 static uint64_t random_below(struct search *search, uint64_t bound) {
-    uint64_t z = search->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (z ^ (z >> 31)) % bound;
+    return random_next(&search->random) % bound;
 }
 
 static void decode(const struct search *search, candidate_id id, int *values) {

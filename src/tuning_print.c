@@ -1,12 +1,11 @@
 #include "tuning_file.h"
 
-#include <errno.h>
+#include "files.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static void copy_ascii(char *out, size_t size, const char *string) {
     size_t length = 0;
@@ -113,52 +112,26 @@ clat_status tuned_file_print(struct tuned_file *file, struct text *out) {
 }
 
 clat_status tuned_file_make_parents(const char *path) {
-    char *partial = text_format("%s", path);
-    if (partial == NULL)
-        return status_no_memory(strlen(path) + 1);
-    clat_status st = CLAT_OK;
-    for (char *slash = partial; st == CLAT_OK && (slash = strchr(slash + 1, '/')) != NULL;) {
-        *slash = '\0';
-        if (mkdir(partial, 0777) != 0 && errno != EEXIST)
-            st = status_fail(CLAT_IO_ERROR, "cannot create the directory %s: %s", partial,
-                             strerror(errno));
-        *slash = '/';
-    }
-    free(partial);
-    return st;
-}
-
-static bool write_all(int fd, const char *data, size_t size) {
-    while (size > 0) {
-        ssize_t n = write(fd, data, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        data += n;
-        size -= (size_t)n;
-    }
-    return true;
+    const int error = files_make_parents(path, 0777);
+    if (error == 0)
+        return CLAT_OK;
+    return status_fail(CLAT_IO_ERROR, "cannot create the directory of %s: %s", path,
+                       strerror(error));
 }
 
 clat_status tuned_file_write(const char *path, const struct text *content) {
-    char *temporary = text_format("%s.XXXXXX", path);
-    if (temporary == NULL)
+    const struct file_replacement with = {
+        .temporary = text_format("%s.XXXXXX", path),
+        .mode = 0644, /* as readable as its directory */
+        .sync = true,
+        .count = 1,
+        .parts = {{content->data, content->length}},
+    };
+    if (with.temporary == NULL)
         return status_no_memory(strlen(path) + 8);
-    clat_status st = CLAT_OK;
-    int fd = mkstemp(temporary);
-    if (fd < 0) {
-        st = status_fail(CLAT_IO_ERROR, "cannot write beside %s: %s", path, strerror(errno));
-        goto out;
-    }
-    /* mkstemp is private to the user; the file should be as readable as its directory. */
-    bool written =
-        write_all(fd, content->data, content->length) && fchmod(fd, 0644) == 0 && fsync(fd) == 0;
-    if (close(fd) != 0 || !written || rename(temporary, path) != 0) {
-        st = status_fail(CLAT_IO_ERROR, "cannot write %s: %s", path, strerror(errno));
-        unlink(temporary);
-    }
-out:
-    free(temporary);
-    return st;
+    const int error = files_replace(path, &with);
+    free(with.temporary);
+    if (error == 0)
+        return CLAT_OK;
+    return status_fail(CLAT_IO_ERROR, "cannot write %s: %s", path, strerror(error));
 }
