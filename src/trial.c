@@ -16,8 +16,9 @@ enum { GUARD_ALIGNED = 64, GUARD_ODD = 67 };
 struct trial_operand {
     struct operand is;
     cl_mem buffer;
-    void *host; /* inputs: as uploaded; outputs: as read back; both with their guards */
-    size_t bytes;
+    void *host;            /* as uploaded; outputs: as read back; with padding and guards */
+    unsigned char *inside; /* for each element of `host`: it is no padding and no guard */
+    size_t count, bytes;
 };
 
 struct clat_trial {
@@ -47,36 +48,50 @@ uint64_t trial_random(clat_trial *trial, uint64_t bound) {
 
 /* ---- operands */
 
-/* Whether stored element `index` (counted from the operand's first) lies outside the operand. */
-static bool is_guard(const struct trial_operand *operand, size_t guard, size_t stored) {
-    return stored < guard || stored >= guard + operand->is.elements;
+/* Marks the elements that belong to the operand. */
+static void mark_inside(struct trial_operand *operand, size_t guard) {
+    const struct operand *is = &operand->is;
+    size_t extent[4] = {1, 1, 1, 1}, stride[4] = {0, 0, 0, 1};
+    extent[3] = is->elements;
+    if (is->rank > 0)
+        extent[3] = 1;
+    for (unsigned i = 0; i < is->rank; i++) {
+        extent[i] = is->extent[i];
+        stride[i] = is->stride[i];
+    }
+    for (size_t a = 0; a < extent[0]; a++)
+        for (size_t b = 0; b < extent[1]; b++)
+            for (size_t c = 0; c < extent[2]; c++)
+                for (size_t d = 0; d < extent[3]; d++)
+                    operand->inside[guard + a * stride[0] + b * stride[1] + c * stride[2] +
+                                    d * stride[3]] = 1;
 }
 
-/* What the guards hold: a number that no result is, the same in every type. */
+/* What lies around outputs: a number that no result is, the same in every type. Around inputs lies
+ * NaN, which spreads when it is read. */
 #define GUARD_VALUE (-12352.0)
 
-static void fill(struct trial_operand *operand, size_t guard, uint64_t *random) {
-    const size_t total = operand->is.elements + 2 * guard;
-    for (size_t i = 0; i < total; i++) {
-        double value = operand->is.output ? (double)NAN : 0;
-        if (is_guard(operand, guard, i))
-            value = GUARD_VALUE;
-        else if (!operand->is.output)
-            value = ((double)(next_random(random) >> 11) * 0x1p-52 - 1) * operand->is.range;
-        dtype_store(operand->is.dtype, operand->host, i, value);
+static void fill(struct trial_operand *operand, uint64_t *random) {
+    const struct operand *is = &operand->is;
+    for (size_t i = 0; i < operand->count; i++) {
+        double value = is->output && !operand->inside[i] ? GUARD_VALUE : (double)NAN;
+        if (!is->output && operand->inside[i])
+            value = ((double)(next_random(random) >> 11) * 0x1p-52 - 1) * is->range;
+        dtype_store(is->dtype, operand->host, i, value);
     }
 }
 
 static clat_status operand_create(struct trial_operand *operand, clat_trial *trial) {
     clat_status st = CLAT_OK;
-    size_t total;
-    if (__builtin_add_overflow(operand->is.elements, 2 * trial->guard, &total) ||
-        !size_multiply(total, clat_dtype_bytes(operand->is.dtype), &operand->bytes))
+    if (__builtin_add_overflow(operand->is.elements, 2 * trial->guard, &operand->count) ||
+        !size_multiply(operand->count, clat_dtype_bytes(operand->is.dtype), &operand->bytes))
         TRY(status_fail(CLAT_INVALID_SIZE, "operand %s is too large", operand->is.name));
     operand->host = malloc(operand->bytes);
-    if (operand->host == NULL)
+    operand->inside = calloc(operand->count, 1);
+    if (operand->host == NULL || operand->inside == NULL)
         TRY(status_no_memory(operand->bytes));
-    fill(operand, trial->guard, &trial->random);
+    mark_inside(operand, trial->guard);
+    fill(operand, &trial->random);
     cl_int err;
     operand->buffer = clCreateBuffer(trial->ctx->cl, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR,
                                      operand->bytes, operand->host, &err);
@@ -116,9 +131,11 @@ out:
 
 clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed) {
     status_clear();
-    if (out == NULL || plan == NULL)
-        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", out == NULL ? "out" : "plan");
+    if (out == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "out is NULL");
     *out = NULL;
+    if (plan == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "plan is NULL");
     return trial_create(out, plan, seed, GUARD_ALIGNED);
 }
 
@@ -138,6 +155,7 @@ void clat_trial_release(clat_trial *trial) {
         if (trial->operands[i].buffer != NULL)
             clReleaseMemObject(trial->operands[i].buffer);
         free(trial->operands[i].host);
+        free(trial->operands[i].inside);
     }
     clat_plan_release(trial->plan);
     free(trial);
@@ -245,7 +263,7 @@ static clat_status poison(clat_trial *trial) {
         struct trial_operand *operand = &trial->operands[i];
         if (!operand->is.output)
             continue;
-        fill(operand, trial->guard, &trial->random);
+        fill(operand, &trial->random);
         TRY_CL(clEnqueueWriteBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
                                     operand->host, 0, NULL, NULL));
     }
@@ -253,23 +271,40 @@ out:
     return st;
 }
 
-/* Reads the outputs back and looks at every operand's guards. */
+/* Reads outputs back; `*guards` tells whether their padding and guards hold what was put there. */
+static clat_status read_output(clat_trial *trial, struct trial_operand *operand, bool *guards) {
+    clat_status st = CLAT_OK;
+    TRY_CL(clEnqueueReadBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
+                               operand->host, 0, NULL, NULL));
+    for (size_t i = 0; i < operand->count; i++)
+        if (!operand->inside[i] && dtype_load(operand->is.dtype, operand->host, i) != GUARD_VALUE)
+            *guards = false;
+out:
+    return st;
+}
+
+/* Nothing writes to an input, or near it. */
+static clat_status compare_input(clat_trial *trial, const struct trial_operand *operand,
+                                 bool *guards) {
+    clat_status st = CLAT_OK;
+    void *now = malloc(operand->bytes);
+    if (now == NULL)
+        TRY(status_no_memory(operand->bytes));
+    TRY_CL(clEnqueueReadBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes, now, 0,
+                               NULL, NULL));
+    if (memcmp(now, operand->host, operand->bytes) != 0)
+        *guards = false;
+out:
+    free(now);
+    return st;
+}
+
 static clat_status read_back(clat_trial *trial, bool *guards) {
     clat_status st = CLAT_OK;
     *guards = true;
-    for (unsigned i = 0; i < trial->count; i++) {
-        struct trial_operand *operand = &trial->operands[i];
-        if (!operand->is.output)
-            continue;
-        TRY_CL(clEnqueueReadBuffer(trial->queue, operand->buffer, CL_TRUE, 0, operand->bytes,
-                                   operand->host, 0, NULL, NULL));
-        for (size_t g = 0; g < trial->guard; g++) {
-            const size_t behind = trial->guard + operand->is.elements + g;
-            if (dtype_load(operand->is.dtype, operand->host, g) != GUARD_VALUE ||
-                dtype_load(operand->is.dtype, operand->host, behind) != GUARD_VALUE)
-                *guards = false;
-        }
-    }
+    for (unsigned i = 0; i < trial->count; i++)
+        TRY(trial->operands[i].is.output ? read_output(trial, &trial->operands[i], guards)
+                                         : compare_input(trial, &trial->operands[i], guards));
 out:
     return st;
 }

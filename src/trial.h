@@ -10,9 +10,11 @@ enum { TRIAL_MAX_OPERANDS = 12 };
 struct operand {
     const char *name; /* as in the args struct */
     clat_dtype dtype;
-    size_t elements;
-    double range; /* inputs are uniform in [-range, range) */
+    size_t elements; /* from the first to one past the last */
+    double range;    /* inputs are uniform in [-range, range) */
     bool output;
+    unsigned rank; /* 0: every element counts; else those of this view, the rest is padding */
+    size_t extent[4], stride[4];
 };
 
 struct trial_hooks {

@@ -27,13 +27,14 @@ static unsigned operands(const void *problem, struct operand *out) {
     const struct attention *a = problem;
     const unsigned count = a->logsumexp ? ATTENTION_LSE + 1 : ATTENTION_LSE;
     for (unsigned role = 0; role < count; role++) {
-        size_t extent[4], stride[4];
-        attention_extent(a, role, extent, stride);
-        out[role] = (struct operand){.name = name[role],
-                                     .dtype = role == ATTENTION_LSE ? CLAT_F32 : a->dtype,
-                                     .range = 1.0,
-                                     .output = role >= ATTENTION_O};
-        view_span(4, extent, stride, 1, &out[role].elements);
+        struct operand *operand = &out[role];
+        *operand = (struct operand){.name = name[role],
+                                    .dtype = role == ATTENTION_LSE ? CLAT_F32 : a->dtype,
+                                    .range = 1.0,
+                                    .output = role >= ATTENTION_O,
+                                    .rank = 4};
+        attention_extent(a, role, operand->extent, operand->stride);
+        view_span(4, operand->extent, operand->stride, 1, &operand->elements);
     }
     return count;
 }

@@ -13,11 +13,17 @@ enum { OPERAND_A, OPERAND_B, OPERAND_C, OPERAND_BIAS };
 /* Sampled rows and columns where all would take too long. */
 enum { SAMPLES = 48 };
 
-static size_t span(size_t batch, size_t stride, size_t rows, size_t ld, size_t columns) {
-    const size_t extent[3] = {batch, rows, columns}, strides[3] = {stride, ld, 1};
-    size_t elements = 0;
-    view_span(3, extent, strides, 1, &elements);
-    return elements;
+static struct operand matrix(const char *name, clat_dtype dtype, bool output, size_t batch,
+                             size_t stride, size_t rows, size_t ld, size_t columns) {
+    struct operand operand = {.name = name,
+                              .dtype = dtype,
+                              .range = 1.0,
+                              .output = output,
+                              .rank = 3,
+                              .extent = {batch, rows, columns},
+                              .stride = {stride, ld, 1}};
+    view_span(3, operand.extent, operand.stride, 1, &operand.elements);
+    return operand;
 }
 
 /* None for lists of offsets: random numbers make no offsets. */
@@ -26,21 +32,19 @@ static unsigned operands(const void *problem, struct operand *out) {
     if (gemm->batching == CLAT_BATCH_OFFSETS)
         return 0;
     const bool swap = gemm->layout == CLAT_COL_MAJOR;
-    out[OPERAND_A] = (struct operand){
-        swap ? "b" : "a", gemm->dtype,
-        span(gemm->batch, gemm->stride_a, gemm_rows_a(gemm), gemm->lda, gemm_columns_a(gemm)), 1.0,
-        false};
-    out[OPERAND_B] = (struct operand){
-        swap ? "a" : "b", gemm->dtype,
-        span(gemm->batch, gemm->stride_b, gemm_rows_b(gemm), gemm->ldb, gemm_columns_b(gemm)), 1.0,
-        false};
+    out[OPERAND_A] = matrix(swap ? "b" : "a", gemm->dtype, false, gemm->batch, gemm->stride_a,
+                            gemm_rows_a(gemm), gemm->lda, gemm_columns_a(gemm));
+    out[OPERAND_B] = matrix(swap ? "a" : "b", gemm->dtype, false, gemm->batch, gemm->stride_b,
+                            gemm_rows_b(gemm), gemm->ldb, gemm_columns_b(gemm));
     out[OPERAND_C] =
-        (struct operand){"c", gemm->dtype_c,
-                         span(gemm->batch, gemm->stride_c, gemm->m, gemm->ldc, gemm->n), 1.0, true};
+        matrix("c", gemm->dtype_c, true, gemm->batch, gemm->stride_c, gemm->m, gemm->ldc, gemm->n);
     if (gemm->bias == CLAT_BIAS_NONE)
         return 3;
-    out[OPERAND_BIAS] = (struct operand){
-        "bias", gemm->dtype_c, gemm->bias == CLAT_BIAS_ROW ? gemm->m : gemm->n, 1.0, false};
+    out[OPERAND_BIAS] =
+        (struct operand){.name = "bias",
+                         .dtype = gemm->dtype_c,
+                         .elements = gemm->bias == CLAT_BIAS_ROW ? gemm->m : gemm->n,
+                         .range = 1.0};
     return 4;
 }
 

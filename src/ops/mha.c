@@ -27,21 +27,21 @@ static size_t attended_offset(const struct mha *p) {
 
 /* ---- the operation */
 
-static void mha_retain(void *problem) {
+static void retain(void *problem) {
     struct mha *p = problem;
     p->mask = mask_retain(p->mask);
 }
 
-static void mha_release(void *problem) {
+static void release(void *problem) {
     clat_mask_release(((struct mha *)problem)->mask);
 }
 
-static bool mha_is_empty(const void *problem) {
+static bool is_empty(const void *problem) {
     const struct mha *p = problem;
     return p->batch == 0 || p->seq == 0 || p->embed == 0;
 }
 
-static void mha_shape(const void *problem, struct shape *out) {
+static void shape(const void *problem, struct shape *out) {
     const struct mha *p = problem;
     *out = (struct shape){
         .count = 4,
@@ -49,7 +49,7 @@ static void mha_shape(const void *problem, struct shape *out) {
     strcpy(out->variant, clat_dtype_name(p->dtype));
 }
 
-static void mha_print(const void *problem, struct text *out) {
+static void print(const void *problem, struct text *out) {
     const struct mha *p = problem;
     text_printf(out, "mha %s batch=%zu seq=%zu embed=%zu heads=%zu kv_heads=%zu head_dim=%zu ",
                 clat_dtype_name(p->dtype), p->batch, p->seq, p->embed, p->heads, p->kv_heads,
@@ -57,7 +57,7 @@ static void mha_print(const void *problem, struct text *out) {
     mask_print(p->mask, out);
 }
 
-static double mha_flops(const void *problem) {
+static double flops(const void *problem) {
     const struct mha *p = problem;
     const double tokens = (double)p->batch * (double)p->seq;
     const double projections = (double)(packed_width(p) + p->heads * p->head_dim);
@@ -72,13 +72,13 @@ const struct operation mha_operation = {
     .name = "mha",
     .problem_bytes = sizeof(struct mha),
     .implementations = no_implementations,
-    .retain = mha_retain,
-    .release = mha_release,
-    .is_empty = mha_is_empty,
-    .shape = mha_shape,
-    .print = mha_print,
-    .flops = mha_flops,
-    .trial = &mha_trial_hooks,
+    .retain = retain,
+    .release = release,
+    .is_empty = is_empty,
+    .shape = shape,
+    .print = print,
+    .flops = flops,
+    .trial = &mha_trial,
 };
 
 /* ---- planning */
@@ -263,7 +263,7 @@ clat_status clat_mha_run(const clat_plan *plan, cl_command_queue queue, const cl
     TRY(plan_problem(&problem, plan, &mha_operation, queue, n_wait, wait_list));
     if (args == NULL)
         return status_fail(CLAT_INVALID_ARGUMENT, "args is NULL");
-    if (mha_is_empty(problem))
+    if (is_empty(problem))
         return plan_enqueue(plan, queue, &(struct binding){0}, n_wait, wait_list, event);
     TRY(check_args(problem, plan, args));
 

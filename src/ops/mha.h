@@ -14,6 +14,6 @@ struct mha {
 };
 
 extern const struct operation mha_operation;
-extern const struct trial_hooks mha_trial_hooks;
+extern const struct trial_hooks mha_trial;
 
 #endif

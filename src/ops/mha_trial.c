@@ -15,26 +15,31 @@
 enum { X, W_QKV, W_O, Y, B_QKV, B_O };
 enum { ROWS = 6 };
 
-static unsigned mha_operands(const void *problem, struct operand *out) {
+static struct operand dense(const char *name, clat_dtype dtype, size_t elements, double range) {
+    return (struct operand){.name = name, .dtype = dtype, .elements = elements, .range = range};
+}
+
+static unsigned operands(const void *problem, struct operand *out) {
     const struct mha *p = problem;
     const size_t tokens = p->batch * p->seq, attended = p->heads * p->head_dim,
                  width = attended + 2 * p->kv_heads * p->head_dim;
     /* Weights of range sqrt(3 / n) keep the variance of what they multiply. */
     const double in = sqrt(3.0 / (double)(p->embed ? p->embed : 1));
     const double through = sqrt(3.0 / (double)attended);
-    out[X] = (struct operand){"x", p->dtype, tokens * p->embed, 2.0, false};
-    out[W_QKV] = (struct operand){"w_qkv", p->dtype, width * p->embed, in, false};
-    out[W_O] = (struct operand){"w_o", p->dtype, p->embed * attended, through, false};
-    out[Y] = (struct operand){"y", p->dtype, tokens * p->embed, 0, true};
+    out[X] = dense("x", p->dtype, tokens * p->embed, 2.0);
+    out[W_QKV] = dense("w_qkv", p->dtype, width * p->embed, in);
+    out[W_O] = dense("w_o", p->dtype, p->embed * attended, through);
+    out[Y] = dense("y", p->dtype, tokens * p->embed, 0);
+    out[Y].output = true;
     if (!p->bias)
         return 4;
-    out[B_QKV] = (struct operand){"b_qkv", p->dtype, width, 0.5, false};
-    out[B_O] = (struct operand){"b_o", p->dtype, p->embed, 0.5, false};
+    out[B_QKV] = dense("b_qkv", p->dtype, width, 0.5);
+    out[B_O] = dense("b_o", p->dtype, p->embed, 0.5);
     return 6;
 }
 
-static clat_status mha_run(const clat_trial *trial, const clat_plan *plan, cl_command_queue queue,
-                           cl_event *event) {
+static clat_status run(const clat_trial *trial, const clat_plan *plan, cl_command_queue queue,
+                       cl_event *event) {
     clat_mha_args args = CLAT_MHA_ARGS_INIT;
     args.x = clat_trial_buffer(trial, "x", &args.x_offset);
     args.w_qkv = clat_trial_buffer(trial, "w_qkv", &args.w_qkv_offset);
@@ -172,7 +177,7 @@ static double *carve(double **at, size_t count) {
     return start;
 }
 
-static clat_status mha_judge(const void *problem, clat_trial *trial) {
+static clat_status judge_outputs(const void *problem, clat_trial *trial) {
     const struct mha *p = problem;
     const size_t attended = p->heads * p->head_dim, kv_width = 2 * p->kv_heads * p->head_dim,
                  width = attended + kv_width;
@@ -213,16 +218,16 @@ static clat_status mha_judge(const void *problem, clat_trial *trial) {
 }
 
 /* The tuner tunes the parts, which have their own. */
-static bool mha_awkward(const void *problem, unsigned index, void *out) {
+static bool awkward(const void *problem, unsigned index, void *out) {
     (void)problem;
     (void)index;
     (void)out;
     return false;
 }
 
-const struct trial_hooks mha_trial_hooks = {
-    .operands = mha_operands,
-    .run = mha_run,
-    .judge = mha_judge,
-    .awkward = mha_awkward,
+const struct trial_hooks mha_trial = {
+    .operands = operands,
+    .run = run,
+    .judge = judge_outputs,
+    .awkward = awkward,
 };
