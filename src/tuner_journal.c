@@ -71,23 +71,30 @@ static void remember(struct journal *journal, struct cache_key key, const struct
     journal->records[journal->count++] = (struct record){key, *score};
 }
 
+/* Power fails and processes are killed, so one start without an end is no proof. */
+#define UNFINISHED_STARTS 2
+
 bool journal_find(const struct journal *journal, const struct tuned_entry *candidate,
                   struct score *out) {
     struct cache_key key;
+    unsigned unfinished = 0;
     if (journal == NULL || !entry_key(&journal->device, candidate, &key))
         return false;
     for (size_t i = journal->count; i-- > 0;) {
         const struct record *record = &journal->records[i];
         if (record->key.low != key.low || record->key.high != key.high)
             continue;
-        *out = record->score;
-        if (out->outcome == OUTCOME_STARTED) {
-            out->outcome = OUTCOME_FAILED;
-            strcpy(out->why, "an earlier run did not survive it");
+        if (record->score.outcome != OUTCOME_STARTED) {
+            *out = record->score;
+            return true;
         }
-        return true;
+        unfinished++;
     }
-    return false;
+    if (unfinished < UNFINISHED_STARTS)
+        return false;
+    *out = (struct score){.outcome = OUTCOME_FAILED};
+    strcpy(out->why, "two earlier runs did not survive it");
+    return true;
 }
 
 /* ---- reading ---- */

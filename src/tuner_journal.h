@@ -1,7 +1,7 @@
 /*
  * What the tuner measured, one JSON object a line, beside the tuned file: an interrupted run goes
- * on from it. A candidate is announced before it runs, so that one that takes the process down is
- * not tried again by the next run. docs/config-files.md describes the lines.
+ * on from it. A candidate is announced before it runs, so that one that takes the process down
+ * twice is not tried again. docs/config-files.md describes the lines.
  */
 #ifndef CLAT_TUNER_JOURNAL_H
 #define CLAT_TUNER_JOURNAL_H
@@ -39,7 +39,7 @@ clat_status journal_open(struct journal **out, const char *tuned_file, const str
 void journal_close(struct journal *journal);
 
 /* Of `candidate`, op, implementation, shape, tunables and source_hash count. A candidate that was
- * started and never finished is OUTCOME_FAILED. */
+ * started twice and never finished is OUTCOME_FAILED; once may have been a power failure. */
 bool journal_find(const struct journal *journal, const struct tuned_entry *candidate,
                   struct score *out);
 
