@@ -189,13 +189,24 @@ static clat_status load_embedded(struct tuning *tuning, size_t directories) {
 
 /* ---- opening ---- */
 
+/* Absolute, so that a later chdir changes neither what is read nor what is written. The file need
+ * not exist. */
+static char *absolute_path(const char *path) {
+    if (path[0] == '/' || path[0] == '\0')
+        return text_format("%s", path);
+    char *directory = getcwd(NULL, 0);
+    char *out = text_format("%s/%s", directory != NULL ? directory : ".", path);
+    free(directory);
+    return out;
+}
+
 /* The user's file; "" when the user wants none, NULL when there is no place for one. */
 static char *choose_file(const char *wanted, const char *slug) {
     const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     if (wanted == NULL)
         wanted = getenv("CLATTICE_TUNED_FILE");
     if (wanted != NULL)
-        return text_format("%s", wanted);
+        return absolute_path(wanted);
     if (data != NULL && data[0] == '/')
         return text_format("%s/clattice/tuned/%s.json", data, slug);
     if (home != NULL && home[0] == '/')

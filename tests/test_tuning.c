@@ -542,6 +542,28 @@ static void test_paths(void **state) {
     free(old_data);
 }
 
+/* A relative path stays where it was when the application goes elsewhere. */
+static void test_relative_path(void **state) {
+    (void)state;
+    struct tuning tuning;
+    struct device device = test_device();
+    char *before = getcwd(NULL, 0), *directory = realpath(harness_temp_dir(), NULL);
+    assert_non_null(before);
+    assert_non_null(directory);
+    assert_int_equal(chdir(directory), 0);
+    open_tuning(&tuning, &device, "new/tuned.json");
+    assert_int_equal(chdir(before), 0);
+    char *expected = text_format("%s/new/tuned.json", directory);
+    assert_string_equal(tuning_file(&tuning), expected);
+    put(&tuning, "f32 NT", 64, 64, "A=1", 1);
+    assert_ok(tuning_save(&tuning));
+    assert_int_equal(access(expected, F_OK), 0);
+    tuning_close(&tuning);
+    free(expected);
+    free(directory);
+    free(before);
+}
+
 /* ---- saving ---- */
 
 static void test_round_trip(void **state) {
@@ -709,6 +731,7 @@ int main(void) {
         cmocka_unit_test(test_other_vendor),
         cmocka_unit_test(test_user_over_shipped),
         cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_relative_path),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_nowhere_to_save),
         cmocka_unit_test(test_moved_aside),
