@@ -58,8 +58,8 @@ clat_status status_cl(cl_int code, const char *call) {
     if (code == CL_SUCCESS)
         return CLAT_OK;
     const int length = (int)strcspn(call, "(");
-    const bool memory = code == CL_OUT_OF_HOST_MEMORY || code == CL_OUT_OF_RESOURCES ||
-                        code == CL_MEM_OBJECT_ALLOCATION_FAILURE;
+    /* CL_OUT_OF_RESOURCES may be anything: NVIDIA's answer to a kernel's illegal access, too. */
+    const bool memory = code == CL_OUT_OF_HOST_MEMORY || code == CL_MEM_OBJECT_ALLOCATION_FAILURE;
     error_cl = code;
     return status_fail(memory ? CLAT_OUT_OF_MEMORY : CLAT_OPENCL_ERROR, "%.*s failed: %s (%d)",
                        length, call, status_cl_name(code), (int)code);

@@ -31,6 +31,8 @@ static void test_status_cl(void **state) {
     assert_string_equal(clat_error_text(), "clFoo failed: CL_INVALID_KERNEL_ARGS (-52)");
     assert_int_equal(clat_error_cl(), CL_INVALID_KERNEL_ARGS);
     assert_int_equal(status_cl(CL_MEM_OBJECT_ALLOCATION_FAILURE, "clFoo"), CLAT_OUT_OF_MEMORY);
+    assert_int_equal(clat_error_cl(), CL_MEM_OBJECT_ALLOCATION_FAILURE);
+    assert_int_equal(status_cl(CL_OUT_OF_RESOURCES, "clFoo"), CLAT_OPENCL_ERROR);
     assert_int_equal(status_cl(-4711, "clFoo"), CLAT_OPENCL_ERROR);
     assert_non_null(strstr(clat_error_text(), "unknown OpenCL error"));
     status_clear();

@@ -97,8 +97,9 @@ CLAT_API const char *clat_status_meaning(clat_status status);
  */
 CLAT_API const char *clat_error_text(void);
 
-/* The OpenCL code behind CLAT_OPENCL_ERROR or CLAT_BUILD_FAILED of the calling thread's last call,
- * else CL_SUCCESS. */
+/* The OpenCL code behind the failure of the calling thread's last call: always with
+ * CLAT_OPENCL_ERROR and CLAT_BUILD_FAILED, with CLAT_OUT_OF_MEMORY where OpenCL ran out of it. Else
+ * CL_SUCCESS. */
 CLAT_API cl_int clat_error_cl(void);
 
 /* ------------------------------------------------------------------ 2. types and context ---- */
@@ -192,7 +193,7 @@ typedef struct clat_device_info {
     const char *kernel_dir; /* where kernels come from; "embedded" for the library's own copy */
 } clat_device_info;
 
-/* Fills `*out`. Runs probes on first use. Errors: INVALID_ARGUMENT, OPENCL_ERROR. */
+/* Fills `*out`. Runs probes on first use. Errors: INVALID_ARGUMENT. */
 CLAT_API clat_status clat_context_info(const clat_context *ctx, clat_device_info *out);
 
 /* ------------------------------------------------------------------ 3. one call ------------- */
@@ -228,14 +229,16 @@ CLAT_API clat_status clat_dgemm(clat_context *ctx, cl_command_queue queue, clat_
 /*
  * A plan is a problem compiled for one device: implementation chosen, tunables looked up, programs
  * built, workspace stated. Making one may take a second the first time and milliseconds once the
- * program is cached. Identical problems share one plan. Release it with clat_plan_release; it keeps
- * what it needs of its context and mask alive.
+ * program is cached. Identical GEMM and attention problems share one plan. Release it with
+ * clat_plan_release; it keeps what it needs of its context and mask alive.
  */
 typedef struct clat_plan_info {
     const char *op;             /* "gemm", "attention", "mha" */
-    const char *implementation; /* "cpu", "simt"; "none" for a zero-sized problem */
+    const char *implementation; /* "cpu", "simt"; "none" for a zero-sized problem;
+                                   "composite" for a plan made of others */
     const char *tunables;       /* "MR=12 NV=2 KC=384" */
-    const char *tunables_from;  /* "caller", "guess", or the tuned file and its entry */
+    const char *tunables_from;  /* "caller", "guess", the tuned file and its entry, or
+                                   "parts" */
     bool tuned;                 /* the values were measured on this device for this very size */
     const char *problem;        /* "f32 row NT m=1024 n=1024 k=1024" */
     const char *explanation;    /* several lines: what was chosen, and why each other was not */
@@ -298,8 +301,8 @@ CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, u
 CLAT_API clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks);
 CLAT_API clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks);
 
-/* Whether query i of `seq_q` sees key j of `seq_k` in head `head`. false for NULL outputs of a bad
- * index; a NULL mask sees everything. */
+/* Whether query i of `seq_q` sees key j of `seq_k` in head `head`. A NULL mask hides nothing; an
+ * index out of range is hidden. */
 CLAT_API bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t head,
                                 int64_t i, int64_t j);
 
@@ -366,8 +369,8 @@ typedef struct clat_gemm_args {
      * above; the caller vouches for them, they are not checked. alphas and betas have the
      * arithmetic type, f32 or f64. */
     cl_mem a_offsets, b_offsets, c_offsets, alphas, betas;
-    cl_mem
-        workspace; /* NULL: the context's pool. Else at least workspace_bytes, unused by others */
+    cl_mem workspace; /* NULL: the context's pool. Else at least workspace_bytes of the plan, used
+                         by nothing else meanwhile; not looked at when that is 0 */
 } clat_gemm_args;
 
 #define CLAT_GEMM_ARGS_INIT                                                                        \
@@ -379,9 +382,9 @@ typedef struct clat_gemm_args {
 CLAT_API clat_status clat_gemm_plan(clat_plan **out, clat_context *ctx,
                                     const clat_gemm_problem *problem);
 
-/* Errors: INVALID_ARGUMENT, INVALID_PLAN, INVALID_CONTEXT, INVALID_BUFFER, INVALID_SIZE (an offset),
- * INVALID_OVERLAP (C with A, B or bias; not told where offsets come from lists), OUT_OF_MEMORY,
- * OPENCL_ERROR. */
+/* Errors: INVALID_ARGUMENT, INVALID_PLAN, INVALID_CONTEXT, INVALID_BUFFER, INVALID_SIZE (an
+ * offset), INVALID_OVERLAP (C with A, B or bias; not told where offsets come from lists),
+ * OUT_OF_MEMORY, OPENCL_ERROR. */
 CLAT_API clat_status clat_gemm_run(const clat_plan *plan, cl_command_queue queue,
                                    const clat_gemm_args *args, cl_uint n_wait,
                                    const cl_event *wait_list, cl_event *event);
@@ -512,7 +515,7 @@ typedef struct clat_verdict {
 } clat_verdict;
 
 /* Operands are allocated and filled here. Errors: INVALID_ARGUMENT, UNSUPPORTED (GEMM with lists of
- * offsets), OUT_OF_MEMORY, OPENCL_ERROR. */
+ * offsets), INVALID_SIZE, OUT_OF_MEMORY, OPENCL_ERROR. */
 CLAT_API clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed);
 
 /* Enqueues the trial's own plan, or another plan for the very same problem, `repeats` times, waits,
