@@ -3,6 +3,17 @@
 #include <stdio.h>
 #include <string.h>
 
+clat_status choice_check(const struct operation *op, const char *implementation,
+                         const char *tunables) {
+    if (tunables != NULL && implementation == NULL)
+        return status_fail(CLAT_INVALID_TUNABLES,
+                           "problem.tunables needs problem.implementation to be named");
+    if (implementation != NULL && op_implementation(op, implementation) == NULL)
+        return status_fail(CLAT_NOT_FOUND, "problem.implementation: %s has no implementation '%s'",
+                           op->name, implementation);
+    return CLAT_OK;
+}
+
 void choice_explain(const struct choice *choice, clat_context *ctx, const struct operation *op,
                     const void *problem, const char *implementation, struct text *out) {
     for (const struct implementation *const *i = op->implementations; *i != NULL; i++) {
@@ -35,9 +46,6 @@ struct wish {
 static clat_status choose_named(const struct wish *wish) {
     char why[OP_WHY_BYTES] = "";
     const struct implementation *impl = op_implementation(wish->op, wish->implementation);
-    if (impl == NULL)
-        return status_fail(CLAT_NOT_FOUND, "problem.implementation: %s has no implementation '%s'",
-                           wish->op->name, wish->implementation);
     if (!impl->supports(&wish->ctx->device, wish->problem, why))
         return status_fail(CLAT_UNSUPPORTED, "problem.implementation: '%s' declines: %s",
                            wish->implementation, why);
@@ -126,9 +134,6 @@ out:
 clat_status choice_make(struct choice *out, clat_context *ctx, const struct operation *op,
                         const void *problem, const char *implementation, const char *tunables) {
     struct wish wish = {out, ctx, op, problem, implementation, tunables};
-    if (tunables != NULL && implementation == NULL)
-        return status_fail(CLAT_INVALID_TUNABLES,
-                           "problem.tunables needs problem.implementation to be named");
     if (tunables == NULL && choose_tuned(&wish))
         return CLAT_OK;
     return choose_guess(&wish);

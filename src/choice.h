@@ -12,6 +12,10 @@ struct choice {
     bool tuned;     /* a file has values for this device and this very shape */
 };
 
+/* The caller's wishes, whatever the problem: NOT_FOUND, INVALID_TUNABLES. */
+clat_status choice_check(const struct operation *op, const char *implementation,
+                         const char *tunables);
+
 /*
  * In order: the tunables the caller gave; the nearest tuned entry that is fresh, supported and
  * legal; the first implementation made for this device, or the one the caller named, with its

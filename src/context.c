@@ -78,15 +78,23 @@ out:
     return st;
 }
 
-static bool context_has_device(cl_context cl, cl_device_id device) {
-    cl_device_id devices[64];
+static clat_status check_device(cl_context cl, cl_device_id device) {
+    clat_status st = CLAT_OK;
+    cl_device_id *devices = NULL;
     size_t bytes = 0;
-    if (clGetContextInfo(cl, CL_CONTEXT_DEVICES, sizeof devices, devices, &bytes) != CL_SUCCESS)
-        return false;
+    bool found = false;
+    TRY_CL(clGetContextInfo(cl, CL_CONTEXT_DEVICES, 0, NULL, &bytes));
+    devices = malloc(bytes + 1);
+    if (devices == NULL)
+        TRY(status_no_memory(bytes));
+    TRY_CL(clGetContextInfo(cl, CL_CONTEXT_DEVICES, bytes, devices, NULL));
     for (size_t i = 0; i < bytes / sizeof devices[0]; i++)
-        if (devices[i] == device)
-            return true;
-    return false;
+        found |= devices[i] == device;
+    if (!found)
+        st = status_fail(CLAT_INVALID_DEVICE, "device is not one of the OpenCL context's");
+out:
+    free(devices);
+    return st;
 }
 
 clat_status clat_context_create_with(clat_context **out, cl_context cl, cl_device_id device,
@@ -99,8 +107,7 @@ clat_status clat_context_create_with(clat_context **out, cl_context cl, cl_devic
     *out = NULL;
     if (cl == NULL)
         return status_fail(CLAT_INVALID_ARGUMENT, "cl is NULL");
-    if (device == NULL || !context_has_device(cl, device))
-        return status_fail(CLAT_INVALID_DEVICE, "device is not one of the OpenCL context's");
+    TRY(check_device(cl, device));
     TRY_CL(clRetainContext(cl));
     st = context_make(out, cl, device, options ? options : &defaults);
 out:

@@ -210,6 +210,10 @@ clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const 
 
 /* ---- references */
 
+bool mask_is_shared(const clat_mask *mask) {
+    return atomic_load_explicit(&mask->references, memory_order_relaxed) > 1;
+}
+
 clat_mask *mask_retain(const clat_mask *mask) {
     clat_mask *shared = (clat_mask *)(uintptr_t)mask; /* only the count changes */
     if (shared != NULL)

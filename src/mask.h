@@ -20,6 +20,9 @@ struct mask_band {
 /* A retained handle / its end. NULL is fine. */
 clat_mask *mask_retain(const clat_mask *mask);
 
+/* Whether anyone but the caller holds it. */
+bool mask_is_shared(const clat_mask *mask);
+
 /* INVALID_MASK when the mask cannot serve these sizes. A NULL mask serves all. */
 clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads);
 

@@ -131,6 +131,9 @@ struct operation {
     /* Copies what the problem points to (a mask) or gives it up again; may be NULL. */
     void (*retain)(void *problem);
     void (*release)(void *problem);
+    /* false: what the problem points to has no other holder, so nobody can ask for it again. NULL:
+     * always true. */
+    bool (*is_reachable)(const void *problem);
     bool (*is_empty)(const void *problem); /* nothing to compute or write */
     void (*shape)(const void *problem, struct shape *out);
     void (*print)(const void *problem, struct text *out); /* for people: all that matters */

@@ -142,21 +142,43 @@ static clat_plan *cache_take(clat_context *ctx, const struct operation *op, cons
     return found;
 }
 
+static void release_list(clat_plan *plan) {
+    while (plan != NULL) {
+        clat_plan *next = plan->next;
+        clat_plan_release(plan);
+        plan = next;
+    }
+}
+
+/* Whether the cache may still be asked for this plan. */
+static bool is_current(const clat_plan *plan, unsigned generation) {
+    const struct operation *op = plan->op;
+    return plan->generation == generation &&
+           (op->is_reachable == NULL || op->is_reachable(plan->problem));
+}
+
+/* Adds a plan, and takes out the oldest above the capacity and those nobody can ask for again. */
 static void cache_add(clat_context *ctx, clat_plan *plan) {
+    const unsigned generation = tuning_generation(&ctx->tuning);
     clat_plan *evicted = NULL;
     unsigned count = 1;
     plan_retain(plan);
     pthread_mutex_lock(&ctx->plan_lock);
     plan->next = ctx->plans;
     ctx->plans = plan;
-    for (clat_plan **link = &plan->next; *link != NULL; link = &(*link)->next)
-        if (++count > PLAN_CACHE_CAPACITY) {
-            evicted = *link;
-            *link = NULL;
-            break;
+    for (clat_plan **link = &plan->next; *link != NULL;) {
+        clat_plan *kept = *link;
+        if (count < PLAN_CACHE_CAPACITY && is_current(kept, generation)) {
+            count++;
+            link = &kept->next;
+        } else {
+            *link = kept->next;
+            kept->next = evicted;
+            evicted = kept;
         }
+    }
     pthread_mutex_unlock(&ctx->plan_lock);
-    clat_plan_release(evicted);
+    release_list(evicted);
 }
 
 void plan_cache_clear(clat_context *ctx) {
@@ -164,11 +186,7 @@ void plan_cache_clear(clat_context *ctx) {
     clat_plan *plan = ctx->plans;
     ctx->plans = NULL;
     pthread_mutex_unlock(&ctx->plan_lock);
-    while (plan != NULL) {
-        clat_plan *next = plan->next;
-        clat_plan_release(plan);
-        plan = next;
-    }
+    release_list(plan);
 }
 
 /* ---- building */
@@ -216,6 +234,7 @@ clat_status plan_create(clat_plan **out, clat_context *ctx, const struct operati
     *out = NULL;
     /* Plans with the caller's own tunables are experiments: not worth a place in the cache. */
     const bool cacheable = tunables == NULL;
+    TRY(choice_check(op, implementation, tunables));
     if (cacheable) {
         *out = cache_take(ctx, op, problem, implementation ? implementation : "");
         if (*out != NULL)
@@ -402,7 +421,10 @@ clat_status plan_enqueue(const clat_plan *plan, cl_command_queue queue,
                         event != NULL || borrowed != NULL, &last);
     pthread_mutex_unlock(lock);
 out:
-    workspace_give(&plan->ctx->workspace, borrowed, last);
+    if (st == CLAT_OK)
+        workspace_give(&plan->ctx->workspace, borrowed, last);
+    else
+        workspace_give_failed(&plan->ctx->workspace, borrowed, queue);
     if (st == CLAT_OK && event != NULL)
         *event = last;
     else if (last != NULL)

@@ -105,28 +105,33 @@ static void see_through(const struct view *view, cl_mem *root, size_t *byte_offs
     }
 }
 
+/* Bytes of one period that a view touches from its start on; false when it does not repeat with it.
+ */
+static bool width_in_period(const struct view *view, size_t period, size_t *width) {
+    *width = view->element_bytes;
+    for (unsigned d = 0; d < view->rank; d++) {
+        const size_t step = view->stride[d] * view->element_bytes;
+        if (view->extent[d] <= 1 || step % period == 0)
+            continue;
+        if (step > period)
+            return false;
+        *width += (view->extent[d] - 1) * step;
+    }
+    return true;
+}
+
 /* Whether two views stay apart because both repeat with the same byte period (a row of one packed
- * matrix) and use different columns of it. */
+ * matrix), some stride of the first, and use different columns of it. */
 static bool interleave(const struct view *a, size_t a_start, const struct view *b, size_t b_start) {
     for (unsigned i = 0; i < a->rank; i++) {
         const size_t period = a->stride[i] * a->element_bytes;
-        if (period == 0 || a->extent[i] <= 1)
+        size_t width_a, width_b;
+        if (period == 0 || a->extent[i] <= 1 || !width_in_period(a, period, &width_a) ||
+            !width_in_period(b, period, &width_b))
             continue;
-        size_t width[2] = {a->element_bytes, b->element_bytes};
-        const struct view *view[2] = {a, b};
-        bool periodic = true;
-        for (unsigned v = 0; v < 2; v++)
-            for (unsigned d = 0; d < view[v]->rank; d++) {
-                const size_t step = view[v]->stride[d] * view[v]->element_bytes;
-                if (view[v]->extent[d] <= 1 || step % period == 0)
-                    continue;
-                if (step > period)
-                    periodic = false;
-                width[v] += (view[v]->extent[d] - 1) * step;
-            }
         const size_t phase_a = a_start % period, phase_b = b_start % period;
         const size_t gap = phase_b >= phase_a ? phase_b - phase_a : phase_b + period - phase_a;
-        if (periodic && gap >= width[0] && gap + width[1] <= period)
+        if (gap >= width_a && gap + width_b <= period)
             return true;
     }
     return false;
@@ -146,7 +151,8 @@ clat_status view_disjoint(const struct view *output, const struct view *other) {
         span[v] *= view[v]->element_bytes;
     }
     if (root[0] != root[1] || start[0] + span[0] <= start[1] || start[1] + span[1] <= start[0] ||
-        interleave(output, start[0], other, start[1]))
+        interleave(output, start[0], other, start[1]) ||
+        interleave(other, start[1], output, start[0]))
         return CLAT_OK;
     return status_fail(CLAT_INVALID_OVERLAP, "args.%s overlaps args.%s", output->name, other->name);
 }

@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+/* A host that runs ahead of its device gets this many buffers, then its queues wait for each other.
+ */
+enum { POOL_DEPTH = 8 };
+
 struct workspace {
     struct workspace *next;
     cl_mem buffer;
@@ -69,34 +73,57 @@ static struct workspace *find_idle(struct workspace_pool *pool, cl_command_queue
     return best;
 }
 
-clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
-                           cl_command_queue queue, size_t bytes) {
-    clat_status st = CLAT_OK;
-    struct workspace *entry = NULL;
-    const bool in_order = queue_in_order(queue);
+/* The entry that was given back first, if at least POOL_DEPTH are large enough and in flight; with
+ * the lock held. The list is ordered by time, newest first. */
+static struct workspace *find_oldest(struct workspace_pool *pool, size_t bytes) {
+    struct workspace *oldest = NULL;
+    unsigned in_flight = 0;
+    for (struct workspace *entry = pool->entries; entry != NULL; entry = entry->next)
+        if (!entry->taken && entry->bytes >= bytes) {
+            oldest = entry;
+            in_flight++;
+        }
+    return in_flight >= POOL_DEPTH ? oldest : NULL;
+}
 
-    pthread_mutex_lock(&pool->lock);
-    *out = find_idle(pool, queue, in_order, bytes);
-    if (*out != NULL) {
-        (*out)->taken = true;
-        (*out)->queue = queue;
-        (*out)->in_order = in_order;
+/* Unlinks the idle entries that a larger one makes superfluous. With the lock held. */
+static struct workspace *unlink_smaller(struct workspace_pool *pool, size_t bytes) {
+    struct workspace *unlinked = NULL;
+    for (struct workspace **link = &pool->entries; *link != NULL;) {
+        struct workspace *entry = *link;
+        if (!entry->taken && entry->bytes < bytes && is_finished(entry)) {
+            *link = entry->next;
+            entry->next = unlinked;
+            unlinked = entry;
+        } else
+            link = &entry->next;
     }
-    pthread_mutex_unlock(&pool->lock);
-    if (*out != NULL)
-        return CLAT_OK;
+    return unlinked;
+}
 
-    entry = calloc(1, sizeof *entry);
-    if (entry == NULL)
-        TRY(status_no_memory(sizeof *entry));
+/* Makes what follows on `queue` wait for `event`, whose own queue must not sit on it unflushed. */
+static clat_status wait_in_queue(cl_command_queue queue, cl_event event) {
+    clat_status st = CLAT_OK;
+    cl_command_queue other = NULL;
+    TRY_CL(clGetEventInfo(event, CL_EVENT_COMMAND_QUEUE, sizeof other, &other, NULL));
+    if (other != NULL)
+        TRY_CL(clFlush(other));
+    TRY_CL(clEnqueueBarrierWithWaitList(queue, 1, &event, NULL));
+out:
+    return st;
+}
+
+static clat_status workspace_create(struct workspace **out, struct workspace_pool *pool,
+                                    cl_command_queue queue, bool in_order, size_t bytes) {
+    clat_status st = CLAT_OK;
     cl_int err;
+    struct workspace *entry = calloc(1, sizeof *entry);
+    if (entry == NULL)
+        return status_no_memory(sizeof *entry);
+    *entry =
+        (struct workspace){.bytes = bytes, .taken = true, .queue = queue, .in_order = in_order};
     entry->buffer = clCreateBuffer(pool->cl, CL_MEM_READ_WRITE, bytes, NULL, &err);
     TRY(status_cl(err, "clCreateBuffer"));
-    entry->bytes = bytes;
-    entry->taken = true;
-    entry->queue = queue;
-    entry->in_order = in_order;
-
     pthread_mutex_lock(&pool->lock);
     entry->next = pool->entries;
     pool->entries = entry;
@@ -104,8 +131,47 @@ clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
     *out = entry;
     return CLAT_OK;
 out:
-    if (entry != NULL)
-        workspace_free(entry);
+    workspace_free(entry);
+    return st;
+}
+
+clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
+                           cl_command_queue queue, size_t bytes) {
+    clat_status st = CLAT_OK;
+    const bool in_order = queue_in_order(queue);
+    struct workspace *superfluous = NULL, *entry;
+    cl_event wait = NULL;
+    *out = NULL;
+
+    pthread_mutex_lock(&pool->lock);
+    entry = find_idle(pool, queue, in_order, bytes);
+    if (entry == NULL && (entry = find_oldest(pool, bytes)) != NULL && entry->last != NULL) {
+        wait = entry->last;
+        clRetainEvent(wait);
+    }
+    if (entry != NULL) {
+        entry->taken = true;
+        entry->queue = queue;
+        entry->in_order = in_order;
+    } else
+        superfluous = unlink_smaller(pool, bytes);
+    pthread_mutex_unlock(&pool->lock);
+
+    while (superfluous != NULL) {
+        struct workspace *next = superfluous->next;
+        workspace_free(superfluous);
+        superfluous = next;
+    }
+    if (entry == NULL)
+        return workspace_create(out, pool, queue, in_order, bytes);
+    if (wait != NULL) {
+        st = wait_in_queue(queue, wait);
+        clReleaseEvent(wait);
+    }
+    if (st == CLAT_OK)
+        *out = entry;
+    else
+        workspace_give(pool, entry, NULL);
     return st;
 }
 
@@ -125,5 +191,24 @@ void workspace_give(struct workspace_pool *pool, struct workspace *workspace, cl
         workspace->last = last;
     }
     workspace->taken = false;
+    struct workspace **link = &pool->entries;
+    while (*link != workspace)
+        link = &(*link)->next;
+    *link = workspace->next;
+    workspace->next = pool->entries;
+    pool->entries = workspace;
     pthread_mutex_unlock(&pool->lock);
+}
+
+void workspace_give_failed(struct workspace_pool *pool, struct workspace *workspace,
+                           cl_command_queue queue) {
+    cl_event marker = NULL;
+    if (workspace == NULL)
+        return;
+    /* If not even a marker can be had, the buffer stays taken until the pool is closed: nobody
+     * knows who still uses it. */
+    if (clEnqueueMarkerWithWaitList(queue, 0, NULL, &marker) != CL_SUCCESS)
+        return;
+    workspace_give(pool, workspace, marker);
+    clReleaseEvent(marker);
 }

@@ -21,14 +21,21 @@ bool queue_in_order(cl_command_queue queue);
 void workspace_open(struct workspace_pool *pool, cl_context cl);
 void workspace_close(struct workspace_pool *pool);
 
-/* A buffer of at least `bytes` that no unfinished command uses, or that the same in-order queue
- * used last. It belongs to the caller until workspace_give. */
+/* A buffer of at least `bytes`. Commands enqueued on `queue` from now on come after the last user
+ * of the buffer: it is idle, or the same in-order queue used it last, or, once POOL_DEPTH buffers
+ * are in flight, the queue is told to wait for the oldest. It belongs to the caller until it is
+ * given back. */
 clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
                            cl_command_queue queue, size_t bytes);
 cl_mem workspace_buffer(const struct workspace *workspace);
 
 /* `last` is the event of the last command that uses it (retained here), or NULL when none was
- * enqueued. */
+ * enqueued. A NULL workspace is fine. */
 void workspace_give(struct workspace_pool *pool, struct workspace *workspace, cl_event last);
+
+/* The same after a failure that may have left commands on the queue: whatever is enqueued there now
+ * counts as its users. */
+void workspace_give_failed(struct workspace_pool *pool, struct workspace *workspace,
+                           cl_command_queue queue);
 
 #endif

@@ -30,6 +30,11 @@ static void release(void *problem) {
     clat_mask_release(((struct attention *)problem)->mask);
 }
 
+static bool is_reachable(const void *problem) {
+    const clat_mask *mask = ((const struct attention *)problem)->mask;
+    return mask == NULL || mask_is_shared(mask);
+}
+
 static bool is_empty(const void *problem) {
     const struct attention *a = problem;
     return a->batch == 0 || a->heads == 0 || a->seq_q == 0;
@@ -70,6 +75,7 @@ const struct operation attention_operation = {
     .implementations = implementations,
     .retain = retain,
     .release = release,
+    .is_reachable = is_reachable,
     .is_empty = is_empty,
     .shape = shape,
     .print = attention_print,

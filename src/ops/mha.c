@@ -95,7 +95,10 @@ static bool is_countable(const struct mha *p) {
 
 static clat_status normalise(struct mha *out, const clat_mha_problem *problem) {
     memset(out, 0, sizeof *out);
-    if (problem->dtype != CLAT_F32 && problem->dtype != CLAT_F16 && problem->dtype != CLAT_BF16)
+    if (clat_dtype_bytes(problem->dtype) == 0)
+        return status_fail(CLAT_INVALID_ARGUMENT, "problem.dtype is %d, which is no element type",
+                           (int)problem->dtype);
+    if (problem->dtype == CLAT_F64)
         return status_fail(CLAT_INVALID_TYPE, "problem.dtype must be f32, f16 or bf16");
     if (problem->heads == 0)
         return status_fail(CLAT_INVALID_SIZE, "problem.heads is 0");
@@ -115,8 +118,11 @@ static clat_status normalise(struct mha *out, const clat_mha_problem *problem) {
     out->scale = problem->scale;
     out->mask = (clat_mask *)(uintptr_t)problem->mask;
     out->bias = problem->bias;
-    if (out->head_dim == 0)
-        return status_fail(CLAT_INVALID_SIZE, "problem.head_dim is 0");
+    if (out->head_dim == 0 || out->head_dim > 256)
+        return status_fail(CLAT_INVALID_SIZE, "problem.head_dim is %zu; it must be 1 to 256",
+                           out->head_dim);
+    if (out->heads % out->kv_heads != 0)
+        return status_fail(CLAT_INVALID_SIZE, "problem.kv_heads does not divide problem.heads");
     if (!is_countable(out))
         return status_fail(CLAT_INVALID_SIZE,
                            "problem.batch, seq, embed, heads or head_dim: their product overflows");
@@ -198,14 +204,19 @@ static clat_status check_args(const struct mha *p, const clat_plan *plan,
         {true, {"w_o", args->w_o, args->w_o_offset, bytes, 2, {embed, attended}, {attended, 1}}},
         {p->bias, {"b_qkv", args->b_qkv, args->b_qkv_offset, bytes, 1, {width}, {1}}},
         {p->bias, {"b_o", args->b_o, args->b_o_offset, bytes, 1, {embed}, {1}}},
-        {args->workspace != NULL, {"workspace", args->workspace, 0, 1, 1, {scratch}, {1}}},
     };
+    /* Without a buffer it overlaps nothing. */
+    const struct view workspace = {"workspace", args->workspace, 0, 1, 1, {scratch}, {1}};
     TRY(view_check(&y, ctx->cl));
+    if (args->workspace != NULL)
+        TRY(view_check(&workspace, ctx->cl));
+    TRY(view_disjoint(&y, &workspace));
     for (unsigned i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
         if (!inputs[i].present)
             continue;
         TRY(view_check(&inputs[i].view, ctx->cl));
         TRY(view_disjoint(&y, &inputs[i].view));
+        TRY(view_disjoint(&workspace, &inputs[i].view));
     }
 out:
     return st;
@@ -275,12 +286,11 @@ clat_status clat_mha_run(const clat_plan *plan, cl_command_queue queue, const cl
     }
     st = run_parts(problem, plan, queue, args, scratch, n_wait, wait_list, between,
                    event != NULL || borrowed != NULL ? &last : NULL);
-    /* A failure midway leaves commands on the queue that still use the scratch buffer. */
-    if (st != CLAT_OK)
-        clFinish(queue);
 out:
-    if (borrowed != NULL)
+    if (st == CLAT_OK)
         workspace_give(pool, borrowed, last);
+    else
+        workspace_give_failed(pool, borrowed, queue);
     for (unsigned i = 0; i < 2; i++)
         if (between[i] != NULL)
             clReleaseEvent(between[i]);
