@@ -249,6 +249,7 @@ static void test_invalid_problems(void **state) {
         clat_status status;
         const char *word;
     } cases[] = {
+        {{.batch = 1, .seq = 4, .embed = 16, .heads = 1}, CLAT_INVALID_ARGUMENT, "dtype"},
         {{.dtype = CLAT_F64, .batch = 1, .seq = 4, .embed = 16, .heads = 1},
          CLAT_INVALID_TYPE,
          "dtype"},
@@ -319,6 +320,8 @@ static void test_invalid_args(void **state) {
     BAD(b_o, small, CLAT_INVALID_BUFFER, "args.b_o");
     BAD(x_offset, SIZE_MAX / 2, CLAT_INVALID_SIZE, "args.x_offset");
     BAD(workspace, small, CLAT_INVALID_BUFFER, "args.workspace");
+    BAD(workspace, big, CLAT_INVALID_OVERLAP, "args.workspace");
+    BAD(workspace, out, CLAT_INVALID_BUFFER, "args.workspace");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mha_run(plan, harness_queue(), NULL, 0, NULL, NULL));
     assert_status(CLAT_INVALID_ARGUMENT, clat_mha_run(NULL, harness_queue(), &good, 0, NULL, NULL));
     assert_status(CLAT_INVALID_ARGUMENT, clat_mha_run(plan, NULL, &good, 0, NULL, NULL));

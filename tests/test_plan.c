@@ -257,6 +257,8 @@ static void test_choice_errors(void **state) {
         {10, "first", "STEP=3", CLAT_INVALID_TUNABLES, "STEP"},
         {10, "first", "STEP=16", CLAT_INVALID_TUNABLES, "legal"},
         {10, NULL, "STEP=4", CLAT_INVALID_TUNABLES, "implementation"},
+        {0, "none", NULL, CLAT_NOT_FOUND, "none"}, /* also where there is nothing to compute */
+        {0, NULL, "STEP=4", CLAT_INVALID_TUNABLES, "implementation"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct axpb problem = {cases[i].n};

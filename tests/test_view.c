@@ -104,6 +104,10 @@ static void test_packed_columns(void **state) {
     struct view q = {"q", buffer, 0, 4, 3, {10, 2, 8}, {64, 8, 1}};
     struct view o = {"o", buffer, 48, 4, 3, {10, 2, 8}, {64, 8, 1}};
     assert_ok(view_disjoint(&o, &q));
+    o.extent[0] = 1; /* one token: only q's stride tells the period */
+    o.offset = 4 * 64 + 48;
+    assert_ok(view_disjoint(&o, &q));
+    o.extent[0] = 10;
     o.offset = 8; /* second head of q */
     assert_status(CLAT_INVALID_OVERLAP, view_disjoint(&o, &q));
     assert_error_names("args.o");
