@@ -136,6 +136,18 @@ static unsigned cpu_f32_lanes(cl_device_id id) {
     return host != 0 && told > host ? host : told;
 }
 
+unsigned device_vector_registers(const struct device *device) {
+#if defined(__i386__)
+    (void)device;
+    return 8;
+#elif defined(__x86_64__)
+    return device->f32_lanes >= 16 ? 32 : 16;
+#else
+    (void)device;
+    return 32; /* NEON, VSX, RISC-V */
+#endif
+}
+
 /* A file of one number with a unit, "32K", or of one word; "" when there is none. */
 static void read_line(char *out, int size, const char *path) {
     FILE *file = fopen(path, "r");

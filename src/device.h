@@ -40,7 +40,7 @@ struct device {
     size_t max_items[3];
     cl_ulong global_bytes, max_alloc_bytes, local_bytes;
     unsigned cacheline_bytes;
-    unsigned f32_lanes; /* lanes of the native f32 vector: 16 AVX-512, 8 AVX2, 4 NEON; 1 on GPUs */
+    unsigned f32_lanes; /* of the native vector: 16 AVX-512, 8 AVX, 4 SSE and NEON; 1 on GPUs */
     size_t l1_bytes, l2_bytes; /* data caches of one core; 0 when unknown or no CPU */
 
     pthread_mutex_t probe_lock;
@@ -57,6 +57,9 @@ clat_status device_choose(cl_platform_id *platform, cl_device_id *id, const char
 clat_status device_open(struct device *device, cl_context cl, cl_device_id id, struct cache *cache,
                         const struct logger *log);
 void device_close(struct device *device);
+
+/* How many native vectors a CPU device, which is the host, holds in registers. */
+unsigned device_vector_registers(const struct device *device);
 
 /* "pocl", "nvidia", ... */
 const char *device_vendor_slug(enum vendor vendor);

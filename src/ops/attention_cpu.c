@@ -2,6 +2,8 @@
  * cl/attention_cpu.cl. */
 #include "attention.h"
 
+#include "sizes.h"
+
 #include <stdio.h>
 
 #define ATTENTION_CPU_TUNABLES(X)                                                                  \
@@ -20,22 +22,13 @@ enum {
     PRIVATE_BYTES = 400 * 1024
 };
 
-static size_t round_up(size_t x, size_t step) {
-    return (x + step - 1) / step * step;
-}
-
-static unsigned lanes(const struct device *device) {
-    return device->f32_lanes > 1 ? device->f32_lanes : 8;
-}
-
 /* Registers that a tile keeps alive: accumulators, a row of Q^T or P^T. Scalars of K and V come
  * from memory. */
 static bool fits_registers(const struct device *device, const int *values) {
     const size_t width =
-        (size_t)values[T_VW] > lanes(device) ? (size_t)values[T_VW] / lanes(device) : 1;
+        (size_t)values[T_VW] > device->f32_lanes ? (size_t)values[T_VW] / device->f32_lanes : 1;
     const size_t used = (size_t)((values[T_MR] + 1) * values[T_NV]) * width;
-    /* AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16. */
-    return used < (lanes(device) == 8 ? 16 : 32);
+    return used < device_vector_registers(device);
 }
 
 /* Mirrors the private arrays of the kernel. */
@@ -95,8 +88,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     const struct attention *a = problem;
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
-    values[T_VW] = lanes(device) >= 16 ? 16 : lanes(device) >= 8 ? 8 : 4;
-    values[T_MR] = lanes(device) == 8 ? 4 : 8;
+    values[T_VW] = device->f32_lanes >= 16 ? 16 : device->f32_lanes >= 8 ? 8 : 4;
+    values[T_MR] = device_vector_registers(device) < 32 ? 4 : 8;
     values[T_NV] = guess_vectors(device, a, (size_t)values[T_VW], rows);
     values[T_BK] = a->mask != NULL && cols == 1 ? 32 : 64;
     while (!agree((size_t)values[T_BK], cols) && values[T_BK] > 16)

@@ -2,6 +2,8 @@
  * accumulators in registers. The picture is in cl/attention_simt.cl. */
 #include "attention.h"
 
+#include "sizes.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -22,10 +24,6 @@ enum {
     MAX_ACCUMULATORS = 144, /* registers of S and O: more would spill everywhere */
     MAX_SCORES = 64         /* bits of the kernel's mask word */
 };
-
-static size_t round_up(size_t x, size_t step) {
-    return (x + step - 1) / step * step;
-}
 
 /* Mirrors the local arrays of the kernel. */
 static size_t local_bytes(const struct attention *a, const int *values) {

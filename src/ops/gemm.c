@@ -50,6 +50,10 @@ const struct operation gemm_operation = {
 
 /* ---- what implementations share */
 
+size_t gemm_real_bytes(const struct gemm *gemm) {
+    return gemm->dtype == CLAT_F64 ? sizeof(cl_double) : sizeof(cl_float);
+}
+
 bool gemm_supports_dtype(struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]) {
     if (gemm->dtype != CLAT_F64 || device_can(device, CAP_F64))
         return true;
@@ -62,9 +66,11 @@ void gemm_launch_common(const struct gemm *gemm, struct launch *out, struct pass
     const bool lists = gemm->batching == CLAT_BATCH_OFFSETS;
     text_printf(&out->defines,
                 "#define DTYPE %s\n#define DTYPE_C %s\n#define TRANS_A %d\n#define TRANS_B %d\n"
-                "#define BIAS %d\n#define ACTIVATION %s\n#define BATCH_OFFSETS %d\n",
+                "#define BIAS %d\n#define ACTIVATION %s\n#define BATCH_OFFSETS %d\n"
+                "#define NEED_F64 %d\n",
                 clat_dtype_name(gemm->dtype), clat_dtype_name(gemm->dtype_c), gemm->trans_a,
-                gemm->trans_b, gemm->bias, activation[gemm->activation], lists);
+                gemm->trans_b, gemm->bias, activation[gemm->activation], lists,
+                gemm->dtype == CLAT_F64);
 
     const struct gemm_params params = {
         .m = (gemm_size)gemm->m,
@@ -137,7 +143,7 @@ static void make_views(struct operand_views *out, const struct gemm *gemm,
 }
 
 static clat_status check_lists(const struct gemm *gemm, const clat_gemm_args *args, cl_context cl) {
-    const size_t scalar = gemm->dtype == CLAT_F64 ? sizeof(cl_double) : sizeof(cl_float);
+    const size_t scalar = gemm_real_bytes(gemm);
     const struct {
         const char *name;
         cl_mem buffer;

@@ -41,6 +41,9 @@ size_t gemm_columns_a(const struct gemm *gemm);
 size_t gemm_rows_b(const struct gemm *gemm);
 size_t gemm_columns_b(const struct gemm *gemm);
 
+/* Of an element while it is computed with. */
+size_t gemm_real_bytes(const struct gemm *gemm);
+
 /* Checks the caller's problem and fills `*out`: equal problems give equal bytes. */
 clat_status gemm_normalise(struct gemm *out, const clat_gemm_problem *problem);
 

@@ -2,6 +2,8 @@
  * cl/gemm_cpu.cl. */
 #include "gemm.h"
 
+#include "sizes.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -27,32 +29,20 @@ enum {
     MAX_GRID_Z = 65535
 };
 
-static size_t real_bytes(const struct gemm *gemm) {
-    return gemm->dtype == CLAT_F64 ? 8 : 4;
-}
-
-static size_t ceil_div(size_t a, size_t b) {
-    return a / b + (a % b != 0);
-}
-
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
-}
-
-static unsigned lanes(const struct device *device) {
-    return device->f32_lanes > 1 ? device->f32_lanes : 8;
 }
 
 /* Registers that a tile keeps alive: accumulators, a row of B, one element of A. */
 static size_t registers_used(const struct device *device, const struct gemm *gemm,
                              const int *values) {
     const size_t vectors = (size_t)values[T_MR] * (size_t)values[T_NV] + (size_t)values[T_NV] + 1;
-    return vectors * ceil_div((size_t)values[T_VW] * real_bytes(gemm), lanes(device) * 4u);
+    return vectors * ceil_div((size_t)values[T_VW] * gemm_real_bytes(gemm), device->f32_lanes * 4u);
 }
 
-/* AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16. One is left to the compiler. */
+/* One is left to the compiler. */
 static size_t registers_available(const struct device *device) {
-    return lanes(device) == 8 ? 15 : 31;
+    return device_vector_registers(device) - 1;
 }
 
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
@@ -70,7 +60,7 @@ static bool prefers(const struct device *device) {
 static bool fits(const struct device *device, const void *problem, const int *values) {
     const size_t vw = (size_t)values[T_VW], nr = vw * (size_t)values[T_NV];
     const size_t mc = (size_t)values[T_MC], nc = (size_t)values[T_NC], kc = (size_t)values[T_KC];
-    const size_t bytes = real_bytes(problem);
+    const size_t bytes = gemm_real_bytes(problem);
     return vw * bytes <= 64 && nc >= nr && mc >= (size_t)values[T_MR] &&
            registers_used(device, problem, values) <= registers_available(device) &&
            (mc * kc + mc * nc + nr * kc) * bytes <= PRIVATE_BYTES;
@@ -100,8 +90,8 @@ static void raise_to(const struct device *device, const struct gemm *gemm, int *
 
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct gemm *gemm = problem;
-    const size_t bytes = real_bytes(gemm);
-    const size_t native = lanes(device) * 4u / bytes;
+    const size_t bytes = gemm_real_bytes(gemm);
+    const size_t native = device->f32_lanes * 4u / bytes;
     values[T_VW] = native >= 16 ? 16 : native >= 8 ? 8 : 4;
     values[T_KC] = 256;
     values[T_MC] = tunables[T_MC].candidates[0];

@@ -1,6 +1,8 @@
 /* GEMM on any GPU: tiles in local memory. The picture is in cl/gemm_simt.cl. */
 #include "gemm.h"
 
+#include "sizes.h"
+
 #include <string.h>
 
 #define GEMM_SIMT_TUNABLES(X)                                                                      \
@@ -23,14 +25,6 @@ enum {
     MAX_GRID_Y = 65535
 };
 
-static size_t real_bytes(const struct gemm *gemm) {
-    return gemm->dtype == CLAT_F64 ? 8 : 4;
-}
-
-static size_t ceil_div(size_t a, size_t b) {
-    return a / b + (a % b != 0);
-}
-
 static size_t work_items(const int *values) {
     return (size_t)(values[T_BM] / values[T_TM] * (values[T_BN] / values[T_TN]));
 }
@@ -46,7 +40,7 @@ static bool prefers(const struct device *device) {
 static bool fits(const struct device *device, const void *problem, const int *values) {
     const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN], bk = (size_t)values[T_BK];
     const size_t items = work_items(values), pad = (size_t)values[T_PAD] * CHUNK;
-    const size_t local = 2 * bk * (bm + bn + 2 * pad) * real_bytes(problem);
+    const size_t local = 2 * bk * (bm + bn + 2 * pad) * gemm_real_bytes(problem);
     return items >= MIN_ITEMS && items <= device->max_work_group && items <= device->max_items[0] &&
            bm * bk % (CHUNK * items) == 0 && bn * bk % (CHUNK * items) == 0 &&
            values[T_TM] * values[T_TN] <= MAX_ACCUMULATORS && local <= device->local_bytes;
