@@ -2,8 +2,8 @@
 #
 # Everything built lies under $(BUILD). Sources are found by wildcard: a new file needs no line here.
 
-VERSION   := 0.1.0
-SOVERSION := 0
+VERSION   := $(shell sed -n 's/^.define CLAT_VERSION_[A-Z]* //p' include/clattice/clattice.h | paste -sd.)
+SOVERSION := $(firstword $(subst ., ,$(VERSION)))
 
 BUILD    ?= build
 CC       ?= cc
@@ -92,11 +92,11 @@ $(SHARED_LIB): $(LIB_OBJECTS) src/libclattice.map
 # Finds the library beside itself and, once installed, in LIBDIR.
 TOOL_RPATH = $$ORIGIN:$$ORIGIN/$(shell realpath -m --relative-to=$(BINDIR) $(LIBDIR))
 
-$(TOOL): $(TOOL_OBJECTS) $(SHARED_LIB)
+$(TOOL): $(TOOL_OBJECTS) $(SHARED_LIB) $(BUILD)/prefix
 	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -Wl,-rpath,'$(TOOL_RPATH)' -o $@ $(TOOL_OBJECTS) \
 	    -L$(BUILD) -lclattice $(PEER_LIBS) $(LIBS)
 
-# The only object that knows PREFIX.
+# The only object that knows where kernels will be installed.
 $(call object,src/source.c): OWN_CPPFLAGS := -DCLATTICE_INSTALLED_KERNELS='"$(KERNEL_DIR)"'
 $(call object,src/source.c): $(BUILD)/prefix
 $(TOOL_OBJECTS): OWN_CPPFLAGS := $(PEER_CFLAGS)
@@ -126,7 +126,7 @@ record = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 $(BUILD)/flags: FORCE
 	$(call record,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(PEER_CFLAGS))
 $(BUILD)/prefix: FORCE
-	$(call record,$(KERNEL_DIR))
+	$(call record,$(KERNEL_DIR) $(TOOL_RPATH))
 $(BUILD)/kernels: FORCE
 	$(call record,$(KERNELS))
 
@@ -250,11 +250,13 @@ install: all ## install below PREFIX (/usr/local); DESTDIR, LIBDIR, ... as usual
 ifdef HAVE_PEERS
 	$(INSTALL_PROGRAM) -D $(TOOL) $(call to,$(BINDIR)/clattice)
 endif
+	$(if $(DESTDIR),,-[ "$$(id -u)" -ne 0 ] || ldconfig)
 
 uninstall: ## remove what install put there
-	rm -f $(call to,$(LIBDIR))/libclattice.a $(call to,$(LIBDIR))/libclattice.so* \
-	    $(call to,$(LIBDIR)/pkgconfig/clattice.pc) $(call to,$(BINDIR)/clattice)
-	rm -rf $(call to,$(INCLUDEDIR)/clattice) $(call to,$(PKGDATADIR))
+	rm -f '$(call to,$(LIBDIR)/libclattice.a)' '$(call to,$(LIBDIR)/libclattice.so)' \
+	    '$(call to,$(LIBDIR)/$(SONAME))' '$(call to,$(LIBDIR)/$(REAL_NAME))' \
+	    '$(call to,$(LIBDIR)/pkgconfig/clattice.pc)' '$(call to,$(BINDIR)/clattice)'
+	rm -rf '$(call to,$(INCLUDEDIR)/clattice)' '$(call to,$(PKGDATADIR))'
 
 # ---- the rest ------------------------------------------------------------------------------------
 

@@ -18,12 +18,19 @@ static size_t added_count;
 static void (*end_functions[16])(void);
 static size_t end_count;
 
+static bool failed_at_end;
+
 static char **temp_dirs;
 static size_t temp_dir_count;
 
 void harness_at_end(void (*function)(void)) {
     assert_true(end_count < sizeof end_functions / sizeof *end_functions);
     end_functions[end_count++] = function;
+}
+
+void harness_fail_at_end(const char *why) {
+    print_error("at the end: %s\n", why);
+    failed_at_end = true;
 }
 
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *ftw) {
@@ -62,7 +69,7 @@ int harness_run(const struct CMUnitTest *tests, size_t count) {
     set_environment();
     int failed = _cmocka_run_group_tests(program_invocation_short_name, tests, count, NULL, NULL);
     clean_up();
-    return failed != 0;
+    return failed != 0 || failed_at_end;
 }
 
 void harness_add(const char *name, CMUnitTestFunction function, const void *initial_state) {

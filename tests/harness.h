@@ -55,6 +55,9 @@ int harness_run_added(void);
 /* `function` is called when all cases have run; the last registered first. */
 void harness_at_end(void (*function)(void));
 
+/* Such a function found something wrong: the program fails although all cases passed. */
+void harness_fail_at_end(const char *why);
+
 /* CLATTICE_TEST_FULL is set: slow sweeps are wanted. */
 bool harness_full(void);
 

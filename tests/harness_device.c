@@ -12,9 +12,18 @@ static void release_queue(void) {
     queue = NULL;
 }
 
+/* Every buffer, queue, program and event keeps its OpenCL context: whoever was not released shows in
+ * the context's count of holders. */
 static void release_context(void) {
+    cl_context cl = clat_context_cl(context);
+    cl_uint holders = 0;
+    clRetainContext(cl);
     clat_context_release(context);
     context = NULL;
+    clGetContextInfo(cl, CL_CONTEXT_REFERENCE_COUNT, sizeof holders, &holders, NULL);
+    if (holders != 1)
+        harness_fail_at_end("OpenCL objects were not released");
+    clReleaseContext(cl);
 }
 
 clat_context_options harness_options(void) {

@@ -6,14 +6,14 @@
 #
 #   BUILD=build        logs and work go below it
 #   T=                 runs only the programs whose names start with test_$T
-#   TEST_TIMEOUT=600   seconds for each program
+#   TEST_TIMEOUT=600   seconds for each program; 0, also for full runs: as long as it takes
 #   TEST_JOBS=2        programs at a time: most of their time is the kernel compiler's, on one core
 set -u
 
 export BUILD=${BUILD:-build}
 export LOGS=$BUILD/tests/logs
 if [ -n "${CLATTICE_TEST_FULL:-}" ]; then
-    export TEST_TIMEOUT=${TEST_TIMEOUT:-3600}
+    export TEST_TIMEOUT=${TEST_TIMEOUT:-0}
 else
     export TEST_TIMEOUT=${TEST_TIMEOUT:-600}
 fi

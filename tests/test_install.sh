@@ -42,12 +42,12 @@ test_needed() {
         "$(dynamic NEEDED | grep -v '^ld' | sed 's/\.so.*//' | LC_ALL=C sort | xargs)"
 }
 
-test_exports() { # the functions the header declares, and nothing else
+test_exports() { # the functions the header declares, with their version, and nothing else
     local declared exported
     declared=$(awk '/^CLAT_API/, /;/' include/clattice/clattice.h | grep -o 'clat_[a-z0-9_]*(' |
         tr -d '(' | sort -u)
     exported=$(nm -D --defined-only "$lib/libclattice.so" | awk '$2 != "A" { print $3 }' |
-        sed 's/@.*//' | sort -u)
+        sed 's/@@CLATTICE_0\.1$//' | sort -u)
     same 'exported symbols' "$declared" "$exported"
 }
 
@@ -78,7 +78,9 @@ test_attention() { # prints "value = value" last
 test_command() {
     local command
     command=$(find "$stage" -type f -name clattice)
-    same 'the version' 'clattice 0.1.0' "$("$command" --version)"
+    same 'the version' \
+        "clattice $(PKG_CONFIG_PATH=$lib/pkgconfig pkg-config --modversion clattice)" \
+        "$("$command" --version)"
 }
 
 test_uninstall() {

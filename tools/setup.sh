@@ -48,10 +48,11 @@ library_directories() {
     { /sbin/ldconfig -p 2>/dev/null || ldconfig -p; } | sed -n 's,.*=> \(.*\)/[^/]*$,\1,p' | sort -u
 }
 
-# true when some OpenCL driver is registered and its library is there. PoCL, the CPU driver, is
-# wanted only where nothing else answers.
-opencl_driver_present() {
+# What is registered with the OpenCL loader and has its library: PoCL, which is the CPU and always
+# answers; another driver, which may find no device; or none.
+registered_driver() {
     vendors=${OCL_ICD_VENDORS:-/etc/OpenCL/vendors}
+    driver=none
     case $vendors in
     *.icd) set -- "$vendors" ;;
     *) set -- "$vendors"/*.icd ;;
@@ -59,16 +60,40 @@ opencl_driver_present() {
     for icd in "$@"; do
         [ -r "$icd" ] || continue
         read -r library <"$icd" || [ -n "$library" ] || continue
-        case $library in
-        /*) [ -e "$library" ] && return 0 ;;
-        *)
-            for directory in $(library_directories); do
-                [ -e "$directory/$library" ] && return 0
-            done
-            ;;
-        esac
+        for directory in $(case $library in /*) echo / ;; *) library_directories ;; esac); do
+            [ -e "$directory/$library" ] || continue
+            case $library in
+            *pocl*) driver=pocl ;;
+            *) [ "$driver" = pocl ] || driver=other ;;
+            esac
+        done
     done
-    return 1
+    echo "$driver"
+}
+
+# true when some OpenCL device answers. Needs headers and loader.
+device_answers() {
+    directory=$(mktemp -d)
+    answer=0
+    { "$compiler" -x c -o "$directory/count" - -lOpenCL && "$directory/count"; } <<'EOF' || answer=1
+#define CL_TARGET_OPENCL_VERSION 120
+#include <CL/cl.h>
+int main(void) {
+    cl_platform_id platforms[32];
+    cl_uint found = 0, devices = 0;
+    clGetPlatformIDs(32, platforms, &found);
+    for (cl_uint i = 0; i < found && i < 32; i++)
+        if (clGetDeviceIDs(platforms[i], CL_DEVICE_TYPE_ALL, 0, 0, &devices) == 0 && devices > 0)
+            return 0;
+    return 1;
+}
+EOF
+    rm -r "$directory"
+    return "$answer"
+}
+
+need_pocl() {
+    need pocl-opencl-icd 'OpenCL on the CPU: no other device answers'
 }
 
 need_command "$compiler" gcc 'C compiler'
@@ -89,41 +114,30 @@ for package in $headers; do
 done
 pkg-config --exists clblast 2>/dev/null || need libclblast-dev 'compared with by clattice bench'
 pkg-config --exists openblas 2>/dev/null || need libopenblas-dev 'compared with by clattice bench'
-opencl_driver_present || need pocl-opencl-icd 'OpenCL on the CPU: no other driver is installed'
+ask_later=
+case $(registered_driver) in
+none) need_pocl ;;
+other)
+    case $headers in
+    *ocl-icd-opencl-dev* | *libc6-dev*) ask_later=yes ;; # nothing to ask with yet
+    *) device_answers || need_pocl ;;
+    esac
+    ;;
+esac
 if [ "${1:-}" = lint ]; then
     need_command clang clang 'second compiler'
     need_command clang-format clang-format 'layout of the code'
     need_command clang-tidy clang-tidy 'static checks'
+    need_command shellcheck shellcheck 'checks of shell scripts'
 fi
-
-[ -n "$packages" ] || exit 0
-
-if [ -n "${NO_INSTALL:-}" ] || ! command -v apt-get >/dev/null; then
-    printf 'Missing (names of Debian packages):\n%s' "$reasons" >&2
-    exit 1
-fi
-
-printf 'Installing with apt-get:\n%s' "$reasons"
-
-as_root=
-if [ "$(id -u)" -ne 0 ]; then
-    as_root=sudo
-    command -v sudo >/dev/null || {
-        echo "Run as root: apt-get install --no-install-recommends$packages" >&2
-        exit 1
-    }
-fi
-
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-
-apt() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1
-}
 
 # Package lists may be absent or too old to be fetched from: try as it is only when they look fresh.
 lists_fresh() {
     [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -7 2>/dev/null)" ]
+}
+
+apt() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1
 }
 
 install() {
@@ -131,7 +145,35 @@ install() {
     apt install --no-install-recommends $packages
 }
 
-{ lists_fresh && install; } || { apt update && install; } || {
-    cat "$log" >&2
-    exit 1
+# Installs `packages`, or says why not and ends.
+install_missing() {
+    [ -n "$packages" ] || return 0
+    if [ -n "${NO_INSTALL:-}" ] || ! command -v apt-get >/dev/null; then
+        printf 'Missing (names of Debian packages):\n%s' "$reasons" >&2
+        exit 1
+    fi
+    printf 'Installing with apt-get:\n%s' "$reasons"
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        as_root=sudo
+        command -v sudo >/dev/null || {
+            echo "Run as root: apt-get install --no-install-recommends$packages" >&2
+            exit 1
+        }
+    fi
+    log=$(mktemp)
+    { lists_fresh && install; } || { apt update && install; } || {
+        cat "$log" >&2
+        rm -f "$log"
+        exit 1
+    }
+    rm -f "$log"
 }
+
+install_missing
+if [ -n "$ask_later" ] && ! device_answers; then
+    packages=
+    reasons=
+    need_pocl
+    install_missing
+fi
