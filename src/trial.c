@@ -1,12 +1,13 @@
 #include "trial.h"
 
+#include "clock.h"
 #include "context.h"
+#include "random.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Guard elements before and after each operand: more than a tile overshoots by accident in one row.
  * The even number leaves operands as aligned as an application's own buffers, for timing; the odd
@@ -34,16 +35,8 @@ struct clat_trial {
     bool wrong;
 };
 
-/* splitmix64 */
-static uint64_t next_random(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 uint64_t trial_random(clat_trial *trial, uint64_t bound) {
-    return next_random(&trial->random) % bound;
+    return random_next(&trial->random) % bound;
 }
 
 /* ---- operands */
@@ -76,7 +69,7 @@ static void fill(struct trial_operand *operand, uint64_t *random) {
     for (size_t i = 0; i < operand->count; i++) {
         double value = is->output && !operand->inside[i] ? GUARD_VALUE : (double)NAN;
         if (!is->output && operand->inside[i])
-            value = ((double)(next_random(random) >> 11) * 0x1p-52 - 1) * is->range;
+            value = ((double)(random_next(random) >> 11) * 0x1p-52 - 1) * is->range;
         dtype_store(is->dtype, operand->host, i, value);
     }
 }
@@ -198,12 +191,6 @@ static clat_status check_plan(const clat_trial *trial, const clat_plan *plan) {
     return CLAT_OK;
 }
 
-static double now_seconds(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 clat_status clat_trial_time(clat_trial *trial, const clat_plan *plan, unsigned repeats,
                             double *seconds) {
     clat_status st = CLAT_OK;
@@ -213,11 +200,11 @@ clat_status clat_trial_time(clat_trial *trial, const clat_plan *plan, unsigned r
     TRY(check_plan(trial, plan));
     const struct trial_hooks *hooks = plan_operation(plan)->trial;
     TRY_CL(clFinish(trial->queue));
-    const double start = now_seconds();
+    const double start = clock_seconds();
     for (unsigned i = 0; i < repeats; i++)
         TRY(hooks->run(trial, plan, trial->queue, NULL));
     TRY_CL(clFinish(trial->queue));
-    *seconds = (now_seconds() - start) / repeats;
+    *seconds = (clock_seconds() - start) / repeats;
 out:
     return st;
 }

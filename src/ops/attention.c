@@ -12,6 +12,7 @@
 #include "attention.h"
 
 #include "context.h"
+#include "sizes.h"
 
 #include <float.h>
 #include <math.h>
@@ -84,10 +85,6 @@ const struct operation attention_operation = {
 };
 
 /* ---- launch */
-
-static size_t ceil_div(size_t a, size_t b) {
-    return a / b + (a % b != 0);
-}
 
 size_t attention_groups(const struct attention *a, size_t tile_q) {
     return a->batch * a->heads * ceil_div(a->seq_q, tile_q);
