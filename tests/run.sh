@@ -47,6 +47,7 @@ run_one() { # program
         failed=1
         note="$note, exit status $status"
         [ "$status" -ne 124 ] || note="$note: stopped after $TEST_TIMEOUT s"
+        [ "$status" -ne 255 ] || note="$note: crashed, perhaps in a driver's thread"
     fi
     echo "$passed $failed" >"$LOGS/$name.result"
 
