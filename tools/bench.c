@@ -51,9 +51,10 @@ static bool run_bench(const struct tool_common *common, struct bench *bench,
     bool ok = false;
     bench->file = tool_out(common);
     bench->rows = json_array();
-    TRY(tool_context(&ctx, common));
+    TRY(tool_begin(&ctx, common));
     TRY(peers_begin(ctx));
     TRY(report_device(bench->file, ctx, &info));
+    peer_describe(bench->file, bench->peers, bench->n_peers);
     fputc('\n', bench->file);
     report_head(bench->file);
     TRY(bench_all(bench, ctx, specs, count, info.name));
@@ -102,8 +103,5 @@ int command_bench(int argc, char **argv) {
         return TOOL_USAGE;
     bench.n_peers = (unsigned)n_peers;
     bench.measure.reps = (unsigned)(reps < 1000 ? reps : 1000);
-    for (unsigned i = 0; i < bench.n_peers; i++)
-        if (bench.peers[i] == &peer_openblas)
-            peer_openblas_unshackle(argv - 1); /* main() passed on all but its name */
     return run_bench(&common, &bench, specs, count) ? TOOL_OK : TOOL_FAILED;
 }

@@ -135,7 +135,7 @@ static bool run_check(const struct tool_common *common, struct check *check, con
     bool ok = false;
     check->file = tool_out(common);
     check->rows = json_array();
-    TRY(tool_context(&check->ctx, common));
+    TRY(tool_begin(&check->ctx, common));
     TRY(tool_clat(clat_context_info(check->ctx, &info)));
     check->device = info.name;
     fprintf(check->file, "device   %s (%s)\n\n", info.name, info.architecture);

@@ -4,9 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char *const clblast_form_names[CLBLAST_N_FORMS] = {"loop", "strided", "batched"};
-
-enum { HALF_ONE_EXPONENT = 15, HALF_FRACTION_BITS = 10 };
+enum { HALF_ONE_EXPONENT = 15, HALF_FRACTION_BITS = 10, CPU_DIRECT_BELOW = 40 };
 
 bool clblast_gemm_offsets(struct clblast_gemm *gemm, size_t count) {
     gemm->count = count;
@@ -20,6 +18,8 @@ void clblast_gemm_free(struct clblast_gemm *gemm) {
     free(gemm->a_offset);
     free(gemm->b_offset);
     free(gemm->c_offset);
+    if (gemm->temporary)
+        clReleaseMemObject(gemm->temporary);
     *gemm = (struct clblast_gemm){0};
 }
 
@@ -53,22 +53,26 @@ static CLBlastLayout layout(const struct clblast_gemm *g) {
     return g->layout == CLAT_COL_MAJOR ? CLBlastLayoutColMajor : CLBlastLayoutRowMajor;
 }
 
+static bool succeeded(CLBlastStatusCode code) {
+    return code == CLBlastSuccess || tool_error("CLBlast failed with code %d", (int)code);
+}
+
 static CLBlastStatusCode enqueue_one(const struct clblast_gemm *g, size_t i, cl_command_queue q) {
     const CLBlastTranspose ta = transpose(g->trans_a), tb = transpose(g->trans_b);
     switch (g->dtype) {
     case CLAT_F64:
-        return CLBlastDgemm(layout(g), ta, tb, g->m, g->n, g->k, g->alpha, g->a, g->a_offset[i],
-                            g->lda, g->b, g->b_offset[i], g->ldb, 0, g->c, g->c_offset[i], g->ldc,
-                            &q, NULL);
+        return CLBlastDgemmWithTempBuffer(layout(g), ta, tb, g->m, g->n, g->k, g->alpha, g->a,
+                                          g->a_offset[i], g->lda, g->b, g->b_offset[i], g->ldb, 0,
+                                          g->c, g->c_offset[i], g->ldc, &q, NULL, g->temporary);
     case CLAT_F16: /* alpha is 1 here: the attention pipelines are f32 */
-        return CLBlastHgemm(layout(g), ta, tb, g->m, g->n, g->k,
-                            HALF_ONE_EXPONENT << HALF_FRACTION_BITS, g->a, g->a_offset[i], g->lda,
-                            g->b, g->b_offset[i], g->ldb, 0, g->c, g->c_offset[i], g->ldc, &q,
-                            NULL);
+        return CLBlastHgemmWithTempBuffer(layout(g), ta, tb, g->m, g->n, g->k,
+                                          HALF_ONE_EXPONENT << HALF_FRACTION_BITS, g->a,
+                                          g->a_offset[i], g->lda, g->b, g->b_offset[i], g->ldb, 0,
+                                          g->c, g->c_offset[i], g->ldc, &q, NULL, g->temporary);
     default:
-        return CLBlastSgemm(layout(g), ta, tb, g->m, g->n, g->k, (float)g->alpha, g->a,
-                            g->a_offset[i], g->lda, g->b, g->b_offset[i], g->ldb, 0, g->c,
-                            g->c_offset[i], g->ldc, &q, NULL);
+        return CLBlastSgemmWithTempBuffer(
+            layout(g), ta, tb, g->m, g->n, g->k, (float)g->alpha, g->a, g->a_offset[i], g->lda,
+            g->b, g->b_offset[i], g->ldb, 0, g->c, g->c_offset[i], g->ldc, &q, NULL, g->temporary);
     }
 }
 
@@ -119,7 +123,7 @@ bool clblast_gemm_enqueue(const struct clblast_gemm *g, cl_command_queue queue) 
         for (size_t i = 0; i < g->count && code == CLBlastSuccess; i++)
             code = enqueue_one(g, i, queue);
     }
-    return code == CLBlastSuccess || tool_error("CLBlast failed with code %d", (int)code);
+    return succeeded(code);
 }
 
 /* The first run compiles. */
@@ -133,20 +137,55 @@ static bool time_form(const struct clblast_gemm *g, cl_command_queue queue, doub
     return true;
 }
 
+static CLBlastStatusCode temporary_bytes(const struct clblast_gemm *g, size_t i, cl_command_queue q,
+                                         size_t *bytes) {
+    const CLBlastTranspose ta = transpose(g->trans_a), tb = transpose(g->trans_b);
+    const size_t a = g->a_offset[i], b = g->b_offset[i], c = g->c_offset[i];
+    switch (g->dtype) {
+    case CLAT_F64:
+        return CLBlastDGemmTempBufferSize(layout(g), ta, tb, g->m, g->n, g->k, a, g->lda, b, g->ldb,
+                                          c, g->ldc, &q, bytes);
+    case CLAT_F16:
+        return CLBlastHGemmTempBufferSize(layout(g), ta, tb, g->m, g->n, g->k, a, g->lda, b, g->ldb,
+                                          c, g->ldc, &q, bytes);
+    default:
+        return CLBlastSGemmTempBufferSize(layout(g), ta, tb, g->m, g->n, g->k, a, g->lda, b, g->ldb,
+                                          c, g->ldc, &q, bytes);
+    }
+}
+
+/* Large enough for each: whether operands are copied depends on their offsets. */
+static bool make_temporary(struct clblast_gemm *g, cl_command_queue queue) {
+    size_t most = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        size_t bytes = 0;
+        if (!succeeded(temporary_bytes(g, i, queue, &bytes)))
+            return false;
+        most = bytes > most ? bytes : most;
+    }
+    if (most == 0)
+        return true;
+    cl_context context = NULL;
+    cl_int err = clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof context, &context, NULL);
+    if (err == CL_SUCCESS)
+        g->temporary = clCreateBuffer(context, CL_MEM_READ_WRITE, most, NULL, &err);
+    return tool_cl(err, "clCreateBuffer");
+}
+
 /* On a CPU the batched forms gain nothing from 2^22 multiply-adds on, and cost half a minute of
  * compilation. */
 static bool is_large(const struct clblast_gemm *g, cl_command_queue queue) {
     cl_device_id device = NULL;
-    cl_device_type type = 0;
     clGetCommandQueueInfo(queue, CL_QUEUE_DEVICE, sizeof device, &device, NULL);
-    clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, NULL);
-    return (type & CL_DEVICE_TYPE_CPU) && (double)g->m * (double)g->n * (double)g->k >= 1 << 22;
+    return tool_is_cpu(device) && (double)g->m * (double)g->n * (double)g->k >= 1 << 22;
 }
 
-bool clblast_gemm_choose(struct clblast_gemm *g, cl_command_queue queue) {
+bool clblast_gemm_prepare(struct clblast_gemm *g, cl_command_queue queue) {
     enum clblast_form best = CLBLAST_LOOP;
     double best_seconds = INFINITY;
     g->form = CLBLAST_LOOP;
+    if (!make_temporary(g, queue))
+        return false;
     if (g->count < 2 || is_large(g, queue))
         return true;
     for (int form = 0; form < CLBLAST_N_FORMS; form++) {
@@ -165,19 +204,19 @@ bool clblast_gemm_choose(struct clblast_gemm *g, cl_command_queue queue) {
     return true;
 }
 
-bool clblast_prepare(cl_device_id device) {
+bool clblast_set_switch(cl_device_id device) {
     static const CLBlastPrecision precisions[] = {CLBlastPrecisionSingle, CLBlastPrecisionDouble};
     const char *name = "XGEMM_MIN_INDIRECT_SIZE";
-    const size_t always = 0;
-    cl_device_type type = 0;
-    clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, NULL);
-    if (!(type & CL_DEVICE_TYPE_CPU))
+    const size_t size = CPU_DIRECT_BELOW;
+    if (!tool_is_cpu(device))
         return true;
-    for (size_t i = 0; i < 2; i++) {
-        const CLBlastStatusCode code =
-            CLBlastOverrideParameters(device, "GemmRoutine", precisions[i], 1, &name, &always);
-        if (code != CLBlastSuccess)
-            return tool_error("CLBlastOverrideParameters failed with code %d", (int)code);
-    }
+    for (size_t i = 0; i < 2; i++)
+        if (!succeeded(
+                CLBlastOverrideParameters(device, "GemmRoutine", precisions[i], 1, &name, &size)))
+            return false;
     return true;
+}
+
+void clblast_describe(FILE *file) {
+    fprintf(file, "peer     CLBlast runs with its default parameters (not tuned here)\n");
 }

@@ -181,7 +181,7 @@ static bool run_demo(struct demo *demo) {
     bool ok = false;
     demo->file = tool_out(&demo->common);
     demo->rows = json_array();
-    TRY(tool_context(&demo->ctx, &demo->common));
+    TRY(tool_begin(&demo->ctx, &demo->common));
     TRY(peers_begin(demo->ctx));
     TRY(report_device(demo->file, demo->ctx, &demo->info));
     TRY(tune(demo));

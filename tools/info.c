@@ -82,7 +82,7 @@ static bool show(const struct tool_common *common) {
     clat_device_info info;
     json_t *json = NULL, *list = json_array();
     bool ok = false;
-    TRY(tool_context(&ctx, common));
+    TRY(tool_begin(&ctx, common));
     TRY(tool_clat(clat_context_info(ctx, &info)));
     print_facts(tool_out(common), &info);
     TRY(list_devices(tool_out(common), list, clat_context_device(ctx)));

@@ -1,5 +1,5 @@
 /* `clattice`: looks at a device, checks it, tunes it, measures it. */
-#include "tool.h"
+#include "peer.h"
 
 #include <string.h>
 
@@ -41,6 +41,7 @@ static int run_command(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    peer_openblas_unshackle(argv);
     if (argc < 2) {
         print_usage(stderr);
         return TOOL_USAGE;

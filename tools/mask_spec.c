@@ -3,57 +3,85 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Splits "window:128,64" into name and up to two numbers; gives how many, or -1. */
-static int split(const char *text, char name[16], double number[2]) {
-    const size_t length = strcspn(text, ":");
-    if (length >= 16)
-        return -1;
-    memcpy(name, text, length);
-    name[length] = '\0';
-    if (!text[length])
-        return 0;
+enum { WORD_BYTES = 32, BLOCK_MAX = 1024 };
 
-    char rest[64];
-    snprintf(rest, sizeof rest, "%s", text + length + 1);
-    char *comma = strchr(rest, ',');
-    if (comma)
-        *comma = '\0';
-    if (!parse_double(rest, &number[0]) || number[0] < 0)
-        return -1;
-    if (!comma)
-        return 1;
-    return parse_double(comma + 1, &number[1]) && number[1] >= 0 ? 2 : -1;
+#define NUMBER_MAX ((size_t)1 << 30)
+#define CSR_BLOCKS_MAX ((size_t)1 << 28)
+
+/* "window:128,64" into "window", "128" and "64"; absent words are empty. false: no such form. */
+static bool split(const char *text, char words[3][WORD_BYTES]) {
+    static const char *const ends[] = {":", ",", ""};
+    for (int i = 0; i < 3; i++) {
+        const size_t length = strcspn(text, ends[i]);
+        if (length >= WORD_BYTES)
+            return false;
+        memcpy(words[i], text, length);
+        words[i][length] = '\0';
+        text += length;
+        if (*text && !*++text)
+            return false;
+    }
+    return true;
+}
+
+static bool parse_whole(const char *text, int64_t *out) {
+    size_t value;
+    if (!parse_size(text, &value) || value > NUMBER_MAX)
+        return false;
+    *out = (int64_t)value;
+    return true;
+}
+
+static bool parse_csr(const char *block, const char *density, struct mask_spec *out) {
+    size_t size;
+    out->form = MASK_CSR;
+    if (!parse_size(block, &size) || size < 1 || size > BLOCK_MAX)
+        return false;
+    out->block = (uint32_t)size;
+    return parse_double(density, &out->density) && out->density >= 0 && out->density <= 1;
+}
+
+static bool parse_words(char words[3][WORD_BYTES], struct mask_spec *out) {
+    const char *name = words[0], *first = words[1], *second = words[2];
+    if (!*first) {
+        out->form = strcmp(name, "causal") == 0 ? MASK_CAUSAL : MASK_FULL;
+        return out->form == MASK_CAUSAL || strcmp(name, "full") == 0;
+    }
+    if (strcmp(name, "window") == 0) {
+        out->form = MASK_WINDOW;
+        return parse_whole(first, &out->left) && parse_whole(second, &out->right);
+    }
+    if (strcmp(name, "longformer") == 0) {
+        out->form = MASK_LONGFORMER;
+        const bool ok = parse_whole(first, &out->left) && parse_whole(second, &out->globals);
+        out->right = out->left;
+        return ok;
+    }
+    return strcmp(name, "csr") == 0 && parse_csr(first, second, out);
 }
 
 bool mask_spec_parse(const char *text, struct mask_spec *out) {
-    char name[16];
-    double number[2] = {0};
-    const int count = split(text, name, number);
+    char words[3][WORD_BYTES];
     *out = (struct mask_spec){0};
+    return (split(text, words) && parse_words(words, out)) ||
+           tool_error("--mask takes full, causal, window:LEFT,RIGHT, longformer:WINDOW,GLOBALS or "
+                      "csr:BLOCK,DENSITY, in whole numbers up to 2^30, BLOCK from 1 to %d, DENSITY "
+                      "from 0 to 1, not \"%s\"",
+                      BLOCK_MAX, text);
+}
 
-    if (count == 0 && strcmp(name, "full") == 0) {
-        out->form = MASK_FULL;
-    } else if (count == 0 && strcmp(name, "causal") == 0) {
-        out->form = MASK_CAUSAL;
-    } else if (count == 2 && strcmp(name, "window") == 0) {
-        out->form = MASK_WINDOW;
-        out->left = (int64_t)number[0];
-        out->right = (int64_t)number[1];
-    } else if (count == 2 && strcmp(name, "longformer") == 0) {
-        out->form = MASK_LONGFORMER;
-        out->left = out->right = (int64_t)number[0];
-        out->globals = (int64_t)number[1];
-    } else if (count == 2 && strcmp(name, "csr") == 0 && number[0] >= 1 && number[0] <= 1024 &&
-               number[1] <= 1) {
-        out->form = MASK_CSR;
-        out->block = (uint32_t)number[0];
-        out->density = number[1];
-    } else {
-        return tool_error("--mask takes full, causal, window:LEFT,RIGHT, longformer:WINDOW,GLOBALS "
-                          "or csr:BLOCK,DENSITY, not \"%s\"",
-                          text);
-    }
-    return true;
+static size_t count_blocks(const struct mask_spec *spec, size_t length) {
+    return length / spec->block + (length % spec->block != 0);
+}
+
+bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k) {
+    if (spec->form != MASK_CSR)
+        return true;
+    const size_t n_rows = count_blocks(spec, seq_q), n_cols = count_blocks(spec, seq_k);
+    return (n_rows < CSR_BLOCKS_MAX && n_cols < CSR_BLOCKS_MAX / (n_rows + 1)) ||
+           tool_error("--mask: csr with blocks of %u on %zu queries and %zu keys is more than 2^28 "
+                      "blocks",
+                      spec->block, seq_q, seq_k);
 }
 
 const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec) {
@@ -104,8 +132,8 @@ static uint32_t fill_row(uint32_t row, uint32_t n_cols, uint32_t wanted, uint64_
 
 static clat_status create_csr(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
                               size_t seq_k) {
-    const uint32_t n_rows = (uint32_t)((seq_q + spec->block - 1) / spec->block);
-    const uint32_t n_cols = (uint32_t)((seq_k + spec->block - 1) / spec->block);
+    const uint32_t n_rows = (uint32_t)count_blocks(spec, seq_q);
+    const uint32_t n_cols = (uint32_t)count_blocks(spec, seq_k);
     uint32_t *row_ptr = calloc(n_rows + 1u, sizeof *row_ptr);
     uint32_t *col_idx = calloc((size_t)n_rows * n_cols + 1, sizeof *col_idx);
     bool *taken = calloc(n_cols + 1u, sizeof *taken);

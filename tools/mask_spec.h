@@ -15,6 +15,9 @@ struct mask_spec {
 
 bool mask_spec_parse(const char *text, struct mask_spec *out);
 
+/* false: the blocks of a csr mask on so many queries and keys would be too many to list. */
+bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k);
+
 /* "longformer:128,16" into `text`; gives `text`. */
 const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec);
 

@@ -11,7 +11,7 @@ enum { MIN_SAMPLES = 3, MAX_SAMPLES = 25, MAX_REPS = 1000, MAX_BURST = 200 };
 /* One that is timed: ours when `peer` is NULL. */
 struct contestant {
     const struct peer *peer;
-    void *state;
+    void *state; /* of the peer; NULL: it failed and plays no more */
     clat_verdict verdict;
     unsigned burst; /* runs in one sample */
     unsigned count;
@@ -24,6 +24,22 @@ struct contest {
     unsigned count;
     struct contestant of[PEER_MAX + 1];
 };
+
+static bool plays(const struct contestant *who) {
+    return !who->peer || who->state;
+}
+
+/* A peer that fails takes nothing from our own row. */
+static bool drop(struct contestant *who, const struct spec *spec) {
+    char text[SPEC_TEXT_BYTES];
+    if (!who->peer)
+        return false;
+    tool_note("%s failed on %s: not compared", who->peer->name,
+              spec_print(text, sizeof text, spec));
+    peer_close(who->peer, who->state);
+    who->state = NULL;
+    return true;
+}
 
 static bool run_burst(const struct contest *contest, struct contestant *who, double *seconds) {
     bool ok;
@@ -60,46 +76,56 @@ static bool prepare(const struct contest *contest, struct contestant *who,
     return true;
 }
 
-/* Rounds in which everybody gets one turn, so that all meet the same disturbances. */
-static bool play(struct contest *contest, const struct measure_options *options) {
-    const unsigned most = options->reps ? options->reps : MAX_SAMPLES;
-    const double start = now_seconds();
-    unsigned fewest = 0;
-    while (fewest < most &&
-           (options->reps || fewest < MIN_SAMPLES || now_seconds() - start < options->seconds)) {
-        fewest = most;
-        for (unsigned i = 0; i < contest->count; i++) {
-            struct contestant *who = &contest->of[i];
-            if (who->count >= most)
-                continue;
-            if (!run_burst(contest, who, &who->sample[who->count]))
-                return false;
+/* One more sample of everybody who has fewer than `most`; gives the fewest that anybody has. */
+static bool play_round(struct contest *contest, const struct spec *spec, unsigned most,
+                       unsigned *fewest) {
+    *fewest = most;
+    for (unsigned i = 0; i < contest->count; i++) {
+        struct contestant *who = &contest->of[i];
+        if (!plays(who) || who->count >= most)
+            continue;
+        if (run_burst(contest, who, &who->sample[who->count]))
             who->count++;
-            fewest = who->count < fewest ? who->count : fewest;
-        }
+        else if (!drop(who, spec))
+            return false;
+        if (plays(who) && who->count < *fewest)
+            *fewest = who->count;
     }
     return true;
 }
 
+/* Rounds in which everybody gets one turn, so that all meet the same disturbances. */
+static bool play(struct contest *contest, const struct spec *spec,
+                 const struct measure_options *options) {
+    const unsigned most = options->reps ? options->reps : MAX_SAMPLES;
+    const double start = now_seconds();
+    unsigned fewest = 0;
+    while (fewest < most &&
+           (options->reps || fewest < MIN_SAMPLES || now_seconds() - start < options->seconds))
+        if (!play_round(contest, spec, most, &fewest))
+            return false;
+    return true;
+}
+
 /* Those that take the problem; a note when none of them does. */
-static bool add_peers(struct contest *contest, clat_context *ctx, const struct spec *spec,
+static void add_peers(struct contest *contest, clat_context *ctx, const struct spec *spec,
                       const struct peer *const *peers, unsigned n_peers) {
     char text[SPEC_TEXT_BYTES], why[PEER_MAX][PEER_WHY_BYTES];
     unsigned refused = 0;
     for (unsigned i = 0; i < n_peers; i++) {
-        if (!peers[i]->supports(ctx, spec, why[i])) {
+        if (!peer_supports(peers[i], ctx, spec, why[i])) {
             refused++;
             continue;
         }
         struct contestant *who = &contest->of[contest->count++];
         who->peer = peers[i];
-        if (!peers[i]->open(&who->state, ctx, spec, contest->trial))
-            return false;
+        who->state = peer_open(peers[i], ctx, spec, contest->trial);
+        if (!who->state)
+            drop(who, spec);
     }
     for (unsigned i = 0; i < n_peers && refused == n_peers; i++)
         tool_note("%s left out of %s: %s", peers[i]->name, spec_print(text, sizeof text, spec),
                   why[i]);
-    return true;
 }
 
 static void finish(struct measurement *out, struct contest *contest) {
@@ -115,6 +141,9 @@ static void finish(struct measurement *out, struct contest *contest) {
         struct contestant *who = &contest->of[i];
         struct measure_peer *peer = &out->peers[out->n_peers++];
         peer->peer = who->peer;
+        peer->failed = !plays(who);
+        if (peer->failed)
+            continue;
         if (who->verdict.ok) {
             peer->ms = median(who->sample, who->count) * 1e3;
             peer->ratio = out->ms > 0 ? peer->ms / out->ms : 0;
@@ -127,7 +156,7 @@ static void finish(struct measurement *out, struct contest *contest) {
 
 static void close_contest(struct contest *contest) {
     for (unsigned i = 1; i < contest->count; i++)
-        contest->of[i].peer->close(contest->of[i].state);
+        peer_close(contest->of[i].peer, contest->of[i].state);
     clat_trial_release(contest->trial);
     clat_plan_release(contest->plan);
 }
@@ -144,10 +173,12 @@ bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec
         limits.reps = MAX_REPS;
     TRY(spec_plan(&contest.plan, ctx, spec));
     TRY(tool_clat(clat_trial_create(&contest.trial, contest.plan, 1)));
-    TRY(add_peers(&contest, ctx, spec, peers, n_peers));
-    for (unsigned i = 0; i < contest.count; i++)
-        TRY(prepare(&contest, &contest.of[i], spec));
-    TRY(play(&contest, &limits));
+    TRY(prepare(&contest, &contest.of[0], spec));
+    add_peers(&contest, ctx, spec, peers, n_peers);
+    for (unsigned i = 1; i < contest.count; i++)
+        if (plays(&contest.of[i]) && !prepare(&contest, &contest.of[i], spec))
+            drop(&contest.of[i], spec);
+    TRY(play(&contest, spec, &limits));
     finish(out, &contest);
     ok = true;
 out:

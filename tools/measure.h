@@ -11,7 +11,8 @@ struct measure_options {
 
 struct measure_peer {
     const struct peer *peer;
-    double ms, ratio; /* ratio: its time over ours; both 0 when it was wrong */
+    bool failed;      /* it could not run, or stopped */
+    double ms, ratio; /* ratio: its time over ours; both 0 when it failed or was wrong */
 };
 
 struct measurement {
@@ -25,7 +26,8 @@ struct measurement {
 
 /*
  * Plans the problem, verifies ours and every peer's result, then times them in turns. Peers that
- * do not take the problem are left out. false: nothing could be measured.
+ * do not take the problem are left out, those that fail are marked. false: nothing could be
+ * measured.
  */
 bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec,
              const struct peer *const *peers, unsigned n_peers,

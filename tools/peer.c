@@ -2,6 +2,7 @@
 #include "clblast.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct peer *const peers[] = {&peer_clblast, &peer_openblas, &peer_unfused,
@@ -38,6 +39,44 @@ int peer_list(const char *names, const struct peer *out[PEER_MAX]) {
     return count;
 }
 
+bool peer_supports(const struct peer *peer, clat_context *ctx, const struct spec *spec,
+                   char why[PEER_WHY_BYTES]) {
+    if (!spec_is_empty(spec))
+        return peer->supports(ctx, spec, why);
+    snprintf(why, PEER_WHY_BYTES, "the problem is empty");
+    return false;
+}
+
+void *peer_open(const struct peer *peer, clat_context *ctx, const struct spec *spec,
+                clat_trial *trial) {
+    void *state = calloc(1, peer->state_bytes);
+    if (!state) {
+        tool_error("out of memory");
+        return NULL;
+    }
+    if (peer->open(state, ctx, spec, trial))
+        return state;
+    peer_close(peer, state);
+    return NULL;
+}
+
+void peer_close(const struct peer *peer, void *state) {
+    if (!state)
+        return;
+    peer->close(state);
+    free(state);
+}
+
+void peer_describe(FILE *file, const struct peer *const *peers, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        bool said = !peers[i]->describe;
+        for (unsigned j = 0; j < i; j++)
+            said |= peers[j]->describe == peers[i]->describe;
+        if (!said)
+            peers[i]->describe(file);
+    }
+}
+
 /* So that a peer that writes nothing is not judged by what we left there. */
 static bool poison(const struct spec *spec, clat_trial *trial) {
     const double f64 = NAN;
@@ -65,7 +104,7 @@ bool peer_judge(const struct peer *peer, void *state, const struct spec *spec, c
 }
 
 bool peers_begin(clat_context *ctx) {
-    return clblast_prepare(clat_context_device(ctx));
+    return clblast_set_switch(clat_context_device(ctx));
 }
 
 void peers_finish(void) {

@@ -26,8 +26,6 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
         snprintf(why, PEER_WHY_BYTES, "its f16 needs cl_khr_fp16, which the device lacks");
     else if (spec->dtype == CLAT_F64 && !has_extension(device, "cl_khr_fp64"))
         snprintf(why, PEER_WHY_BYTES, "its f64 needs cl_khr_fp64, which the device lacks");
-    else if (!spec->m || !spec->n || !spec->k || !spec->batch)
-        snprintf(why, PEER_WHY_BYTES, "it takes no empty matrices");
     else
         return true;
     return false;
@@ -35,20 +33,13 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
 
 static void close_state(void *opaque) {
     struct state *state = opaque;
-    if (!state)
-        return;
     clblast_gemm_free(&state->gemm);
-    free(state);
 }
 
-static bool open_state(void **out, clat_context *ctx, const struct spec *spec, clat_trial *trial) {
-    struct state *state = calloc(1, sizeof *state);
-    bool ok = false;
+static bool open_state(void *opaque, clat_context *ctx, const struct spec *spec,
+                       clat_trial *trial) {
+    struct state *state = opaque;
     (void)ctx;
-    if (!state) {
-        tool_error("out of memory");
-        goto out;
-    }
     const bool col = spec->layout == CLAT_COL_MAJOR;
     size_t a, b, c;
     state->queue = clat_trial_queue(trial);
@@ -68,21 +59,14 @@ static bool open_state(void **out, clat_context *ctx, const struct spec *spec, c
         .b = clat_trial_buffer(trial, "b", &b),
         .c = clat_trial_buffer(trial, "c", &c),
     };
-    TRY(clblast_gemm_offsets(&state->gemm, spec->batch));
+    if (!clblast_gemm_offsets(&state->gemm, spec->batch))
+        return false;
     for (size_t i = 0; i < spec->batch; i++) {
         state->gemm.a_offset[i] = a + i * spec->m * spec->k;
         state->gemm.b_offset[i] = b + i * spec->k * spec->n;
         state->gemm.c_offset[i] = c + i * spec->m * spec->n;
     }
-    TRY(clblast_gemm_choose(&state->gemm, state->queue));
-    ok = true;
-out:
-    if (!ok) {
-        close_state(state);
-        state = NULL;
-    }
-    *out = state;
-    return ok;
+    return clblast_gemm_prepare(&state->gemm, state->queue);
 }
 
 static bool run(void *opaque, unsigned repeats) {
@@ -95,7 +79,9 @@ static bool run(void *opaque, unsigned repeats) {
 
 const struct peer peer_clblast = {.name = "clblast",
                                   .rest_seconds = 1e-3,
+                                  .state_bytes = sizeof(struct state),
                                   .supports = supports,
                                   .open = open_state,
                                   .run = run,
-                                  .close = close_state};
+                                  .close = close_state,
+                                  .describe = clblast_describe};

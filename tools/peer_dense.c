@@ -18,33 +18,18 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
 
 static void close_state(void *opaque) {
     struct state *state = opaque;
-    if (!state)
-        return;
     clat_trial_release(state->trial);
     clat_plan_release(state->plan);
-    free(state);
 }
 
-static bool open_state(void **out, clat_context *ctx, const struct spec *spec, clat_trial *trial) {
-    struct state *state = calloc(1, sizeof *state);
+static bool open_state(void *opaque, clat_context *ctx, const struct spec *spec,
+                       clat_trial *trial) {
+    struct state *state = opaque;
     struct spec dense = *spec;
-    bool ok = false;
     (void)trial;
     dense.mask = (struct mask_spec){.form = MASK_FULL};
-    if (!state) {
-        tool_error("out of memory");
-        goto out;
-    }
-    TRY(spec_plan(&state->plan, ctx, &dense));
-    TRY(tool_clat(clat_trial_create(&state->trial, state->plan, 1)));
-    ok = true;
-out:
-    if (!ok) {
-        close_state(state);
-        state = NULL;
-    }
-    *out = state;
-    return ok;
+    return spec_plan(&state->plan, ctx, &dense) &&
+           tool_clat(clat_trial_create(&state->trial, state->plan, 1));
 }
 
 static bool run(void *opaque, unsigned repeats) {
@@ -60,6 +45,7 @@ static bool judge(void *opaque, clat_verdict *out) {
 
 const struct peer peer_dense = {.name = "dense",
                                 .rest_seconds = 1e-3,
+                                .state_bytes = sizeof(struct state),
                                 .supports = supports,
                                 .open = open_state,
                                 .run = run,

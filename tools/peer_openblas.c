@@ -4,6 +4,7 @@
 #include <cblas.h>
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,8 +19,9 @@ struct state {
 /* Both make OpenBLAS run kernels or blocks made for another CPU. */
 static const char *const shackles[] = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"};
 
+static const char guard[] = "CLATTICE_OPENBLAS_UNSHACKLED";
+
 void peer_openblas_unshackle(char **argv) {
-    static const char guard[] = "CLATTICE_OPENBLAS_UNSHACKLED";
     bool any = false;
     for (size_t i = 0; i < 2; i++) {
         any |= getenv(shackles[i]) != NULL;
@@ -27,11 +29,24 @@ void peer_openblas_unshackle(char **argv) {
     }
     if (!any || getenv(guard))
         return;
-    tool_note("starting again without %s and %s, for OpenBLAS at its best", shackles[0],
-              shackles[1]);
     setenv(guard, "1", 1);
     execv("/proc/self/exe", argv);
-    tool_note("could not: %s", strerror(errno));
+    tool_note("cannot start again without %s and %s, which slow OpenBLAS down: %s", shackles[0],
+              shackles[1], strerror(errno));
+}
+
+static void describe(FILE *file) {
+    cpu_set_t set;
+    const int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    const int threads = openblas_get_num_threads();
+    fprintf(file, "peer     OpenBLAS runs its %s kernels on %d thread%s", openblas_get_corename(),
+            threads, threads == 1 ? "" : "s");
+    if (getenv(guard))
+        fprintf(file, "; %s and %s were removed", shackles[0], shackles[1]);
+    fputc('\n', file);
+    if (cpus > 0 && threads != cpus)
+        tool_note("OpenBLAS has %d thread%s on %d CPU%s: it may be slower than it can be", threads,
+                  threads == 1 ? "" : "s", cpus, cpus == 1 ? "" : "s");
 }
 
 static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_WHY_BYTES]) {
@@ -42,8 +57,6 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
         snprintf(why, PEER_WHY_BYTES, "it has no %s", clat_dtype_name(spec->dtype));
     else if (spec->m > INT_MAX || spec->n > INT_MAX || spec->k > INT_MAX)
         snprintf(why, PEER_WHY_BYTES, "its sizes are ints");
-    else if (!spec->m || !spec->n || !spec->k || !spec->batch)
-        snprintf(why, PEER_WHY_BYTES, "empty matrices have no leading dimension there");
     else
         return true;
     return false;
@@ -51,29 +64,21 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
 
 static void close_state(void *opaque) {
     struct state *state = opaque;
-    if (!state)
-        return;
     free(state->c);
-    free(state);
 }
 
-static bool open_state(void **out, clat_context *ctx, const struct spec *spec, clat_trial *trial) {
-    struct state *state = calloc(1, sizeof *state);
+static bool open_state(void *opaque, clat_context *ctx, const struct spec *spec,
+                       clat_trial *trial) {
+    struct state *state = opaque;
     const size_t bytes = spec->batch * spec->m * spec->n * clat_dtype_bytes(spec->dtype);
     (void)ctx;
-    *out = state;
-    if (state) {
-        state->spec = spec;
-        state->trial = trial;
-        state->a = clat_trial_host(trial, "a");
-        state->b = clat_trial_host(trial, "b");
-        state->c = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-    }
-    if (!state || !state->c) {
-        close_state(state);
-        *out = NULL;
+    state->spec = spec;
+    state->trial = trial;
+    state->a = clat_trial_host(trial, "a");
+    state->b = clat_trial_host(trial, "b");
+    state->c = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    if (!state->c)
         return tool_error("out of memory");
-    }
     memset(state->c, 0xff, bytes); /* NaN; and touched before it is timed */
     return true;
 }
@@ -116,8 +121,10 @@ static bool publish(void *opaque) {
 /* Its threads spin for some 2^26 cycles before they sleep. */
 const struct peer peer_openblas = {.name = "openblas",
                                    .rest_seconds = 30e-3,
+                                   .state_bytes = sizeof(struct state),
                                    .supports = supports,
                                    .open = open_state,
                                    .run = run,
                                    .publish = publish,
-                                   .close = close_state};
+                                   .close = close_state,
+                                   .describe = describe};

@@ -36,8 +36,6 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
         snprintf(why, PEER_WHY_BYTES, "it has no %s", clat_dtype_name(spec->dtype));
     else if (spec->mask.form > MASK_WINDOW)
         snprintf(why, PEER_WHY_BYTES, "its softmax knows full, causal and window only");
-    else if (!spec->batch || !spec->seq_q || !spec->seq_k)
-        snprintf(why, PEER_WHY_BYTES, "it takes nothing empty");
     else if (score_bytes(spec) > (double)largest)
         snprintf(why, PEER_WHY_BYTES, "the scores do not fit into one buffer");
     else
@@ -47,8 +45,6 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
 
 static void close_state(void *opaque) {
     struct state *state = opaque;
-    if (!state)
-        return;
     clblast_gemm_free(&state->project);
     clblast_gemm_free(&state->scores);
     clblast_gemm_free(&state->values);
@@ -58,7 +54,6 @@ static void close_state(void *opaque) {
     for (size_t i = 0; i < 3; i++)
         if (buffers[i])
             clReleaseMemObject(buffers[i]);
-    free(state);
 }
 
 static bool make_buffer(cl_mem *out, clat_context *ctx, size_t elements) {
@@ -171,30 +166,20 @@ static bool enqueue_softmax(struct state *state) {
                            right);
 }
 
-static bool open_state(void **out, clat_context *ctx, const struct spec *spec, clat_trial *trial) {
-    struct state *state = calloc(1, sizeof *state);
-    bool ok = false;
-    if (!state) {
-        tool_error("out of memory");
-        goto out;
-    }
+static bool open_state(void *opaque, clat_context *ctx, const struct spec *spec,
+                       clat_trial *trial) {
+    struct state *state = opaque;
+    const bool mha = spec->op == SPEC_MHA;
     state->spec = spec;
     state->queue = clat_trial_queue(trial);
-    TRY(softmax_open(&state->softmax, ctx));
-    TRY(make_buffer(&state->score_buffer, ctx, (size_t)score_bytes(spec) / sizeof(float)));
-    TRY(spec->op == SPEC_MHA ? open_packed(state, ctx, trial) : open_heads(state, trial));
-    TRY(spec->op != SPEC_MHA || clblast_gemm_enqueue(&state->project, state->queue));
-    TRY(clblast_gemm_choose(&state->scores, state->queue));
-    TRY(enqueue_softmax(state));
-    TRY(clblast_gemm_choose(&state->values, state->queue));
-    ok = true;
-out:
-    if (!ok) {
-        close_state(state);
-        state = NULL;
-    }
-    *out = state;
-    return ok;
+    return softmax_open(&state->softmax, ctx) &&
+           make_buffer(&state->score_buffer, ctx, (size_t)score_bytes(spec) / sizeof(float)) &&
+           (mha ? open_packed(state, ctx, trial) : open_heads(state, trial)) &&
+           (!mha || clblast_gemm_prepare(&state->project, state->queue)) &&
+           (!mha || clblast_gemm_enqueue(&state->project, state->queue)) &&
+           clblast_gemm_prepare(&state->scores, state->queue) && enqueue_softmax(state) &&
+           clblast_gemm_prepare(&state->values, state->queue) &&
+           (!mha || clblast_gemm_prepare(&state->finish, state->queue));
 }
 
 static bool run(void *opaque, unsigned repeats) {
@@ -214,7 +199,9 @@ static bool run(void *opaque, unsigned repeats) {
 
 const struct peer peer_unfused = {.name = "unfused",
                                   .rest_seconds = 1e-3,
+                                  .state_bytes = sizeof(struct state),
                                   .supports = supports,
                                   .open = open_state,
                                   .run = run,
-                                  .close = close_state};
+                                  .close = close_state,
+                                  .describe = clblast_describe};

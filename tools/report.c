@@ -4,8 +4,8 @@
 #include <string.h>
 
 static const struct column columns[] = {
-    {"operation", -38}, {"impl", -4},          {"tunables", -30},    {"ms", 6},
-    {"GFLOP/s", 7},     {"ratio to peer", 14}, {"error/bound", -15}, {"ok?", -4},
+    {"operation", -38}, {"impl", -4},           {"tunables", -28},    {"ms", 6},
+    {"GFLOP/s", 7},     {"ratio to peer", -16}, {"error/bound", -15}, {"ok?", -4},
 };
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
 
@@ -33,7 +33,7 @@ static void print_line(FILE *file, const struct measurement *m, const struct mea
         snprintf(ratio, sizeof ratio, "%sx %s", format_number(ms, sizeof ms, peer->ratio),
                  peer->peer->name);
     else if (peer)
-        snprintf(ratio, sizeof ratio, "wrong %s", peer->peer->name);
+        snprintf(ratio, sizeof ratio, "%s %s", peer->failed ? "failed" : "wrong", peer->peer->name);
     snprintf(error, sizeof error, "%.1e/%.1e", m->verdict.worst, m->verdict.bound);
     const char *cells[N_COLUMNS] = {spec_print(name, sizeof name, &m->spec),
                                     composite ? "-" : m->implementation,

@@ -85,14 +85,11 @@ static const char source[] =
 bool softmax_open(struct softmax *out, clat_context *ctx) {
     const char *text = source;
     const cl_device_id device = clat_context_device(ctx);
-    cl_device_type type = 0;
     cl_int err = CL_SUCCESS;
     bool ok = false;
 
     *out = (struct softmax){0};
-    TRY(tool_cl(clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, NULL),
-                "clGetDeviceInfo"));
-    const bool cpu = type & CL_DEVICE_TYPE_CPU;
+    const bool cpu = tool_is_cpu(device);
     out->group = cpu ? 1 : 128;
     out->program = clCreateProgramWithSource(clat_context_cl(ctx), 1, &text, NULL, &err);
     TRY(tool_cl(err, "clCreateProgramWithSource"));

@@ -95,6 +95,8 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
     take(&out->heads, o->heads);
     out->kv_heads = out->heads;
     take(&out->kv_heads, o->kv_heads);
+    if (out->kv_heads == 0) /* as in the library: as many as heads */
+        out->kv_heads = out->heads;
     take(&out->seq_q, o->seq_q);
     out->seq_k = out->seq_q;
     take(&out->seq_k, o->seq_k);
@@ -104,7 +106,14 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
         return tool_error("mha takes no --tunables: its parts differ");
     if (op == SPEC_MHA && out->seq_k != out->seq_q)
         return tool_error("mha is self-attention: --seq-k must equal --seq-q");
-    return !o->mask || mask_spec_parse(o->mask, &out->mask);
+    return !o->mask || (mask_spec_parse(o->mask, &out->mask) &&
+                        mask_spec_fits(&out->mask, out->seq_q, out->seq_k));
+}
+
+bool spec_is_empty(const struct spec *spec) {
+    if (spec->op == SPEC_GEMM)
+        return !spec->batch || !spec->m || !spec->n || !spec->k;
+    return !spec->batch || !spec->heads || !spec->seq_q || !spec->seq_k || !spec->head_dim;
 }
 
 static clat_status plan_gemm(clat_plan **out, clat_context *ctx, const struct spec *spec) {
@@ -171,7 +180,8 @@ clat_status spec_try_plan(clat_plan **out, clat_context *ctx, const struct spec 
     else if (st == CLAT_OK)
         st = plan_mha(out, ctx, spec, mask);
     if (st != CLAT_OK)
-        snprintf(why, SPEC_WHY_BYTES, "%s", clat_error_text());
+        snprintf(why, SPEC_WHY_BYTES, "%s",
+                 clat_error_text()[0] ? clat_error_text() : clat_status_meaning(st));
     clat_mask_release(mask);
     return st;
 }

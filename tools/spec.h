@@ -47,6 +47,9 @@ void spec_args(struct arg *rows, struct spec_options *options);
 /* false: an option does not belong to the operator, or the mask is nonsense. */
 bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_options *options);
 
+/* Some size is 0: legal, but there is nothing to multiply. */
+bool spec_is_empty(const struct spec *spec);
+
 enum { SPEC_WHY_BYTES = 512, SPEC_TEXT_BYTES = 128 };
 
 /* Makes the plan. A failure may be expected: its sentence goes to `why`. */

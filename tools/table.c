@@ -33,7 +33,11 @@ void table_head(FILE *file, const struct column *columns, size_t count) {
 
 const char *format_number(char *text, size_t size, double value) {
     const double magnitude = fabs(value);
-    const int digits = magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : magnitude >= 1 ? 2 : 4;
+    const int digits = magnitude >= 100   ? 0
+                       : magnitude >= 10  ? 1
+                       : magnitude >= 1   ? 2
+                       : magnitude >= 0.1 ? 3
+                                          : 4;
     snprintf(text, size, "%.*f", digits, value);
     return text;
 }

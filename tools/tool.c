@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,47 +48,84 @@ static void log_line(void *user, clat_log_level level, const char *line) {
         fprintf(stderr, "%s: %s\n", level == CLAT_LOG_WARNING ? "warning" : "log", line);
 }
 
-bool tool_context(clat_context **out, const struct tool_common *common) {
-    clat_context_options options = CLAT_CONTEXT_OPTIONS_INIT;
-    options.device = common->device;
-    options.log = log_line;
-    options.log_user = (void *)(uintptr_t)common;
-    return tool_clat(clat_context_create(out, &options));
-}
-
 FILE *tool_out(const struct tool_common *common) {
     return common->json && strcmp(common->json, "-") == 0 ? stderr : stdout;
 }
 
+/*
+ * Where the JSON is written: beside its file, which it replaces when it is whole. A pipe or a
+ * device is written to itself. NULL: neither can be. The caller frees it.
+ */
+static char *json_path(const char *file) {
+    struct stat status;
+    const bool exists = stat(file, &status) == 0;
+    if (exists && S_ISDIR(status.st_mode)) {
+        tool_error("cannot write %s: it is a directory", file);
+        return NULL;
+    }
+    char *path = NULL;
+    if (asprintf(&path, "%s%s", file, exists && !S_ISREG(status.st_mode) ? "" : ".tmp") >= 0)
+        return path;
+    tool_error("out of memory");
+    return NULL;
+}
+
+static bool writes_file(const struct tool_common *common) {
+    return common->json && strcmp(common->json, "-") != 0;
+}
+
+static bool try_json_file(const char *file) {
+    char *path = json_path(file);
+    const bool temporary = path && strcmp(path, file) != 0;
+    FILE *stream = temporary ? fopen(path, "w") : NULL;
+    const bool ok = stream || (path && !temporary);
+    if (path && !ok)
+        tool_error("cannot write %s: %s", file, strerror(errno));
+    if (stream) {
+        fclose(stream);
+        unlink(path);
+    }
+    free(path);
+    return ok;
+}
+
+bool tool_begin(clat_context **out, const struct tool_common *common) {
+    clat_context_options options = CLAT_CONTEXT_OPTIONS_INIT;
+    options.device = common->device;
+    options.log = log_line;
+    options.log_user = (void *)(uintptr_t)common;
+    *out = NULL;
+    return (!writes_file(common) || try_json_file(common->json)) &&
+           tool_clat(clat_context_create(out, &options));
+}
+
+bool tool_is_cpu(cl_device_id device) {
+    cl_device_type type = 0;
+    return clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, NULL) == CL_SUCCESS &&
+           (type & CL_DEVICE_TYPE_CPU);
+}
+
 bool tool_write_json(const struct tool_common *common, const json_t *json) {
     const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
-    char *temporary = NULL;
-    bool ok = false;
-
     if (!common->json)
         return true;
-    if (strcmp(common->json, "-") == 0) {
+    if (!writes_file(common)) {
         if (json_dumpf(json, stdout, flags) == 0 && putchar('\n') != EOF && fflush(stdout) == 0)
             return true;
         return tool_error("cannot write JSON to standard output");
     }
-
-    const size_t size = strlen(common->json) + sizeof ".tmp";
-    temporary = malloc(size);
-    if (!temporary) {
-        tool_error("out of memory");
-        goto out;
-    }
-    snprintf(temporary, size, "%s.tmp", common->json);
+    char *path = json_path(common->json);
+    if (!path)
+        return false;
+    const bool temporary = strcmp(path, common->json) != 0;
     errno = 0;
-    if (json_dump_file(json, temporary, flags) != 0 || rename(temporary, common->json) != 0) {
+    const bool ok =
+        json_dump_file(json, path, flags) == 0 && (!temporary || rename(path, common->json) == 0);
+    if (!ok)
         tool_error("cannot write %s: %s", common->json, strerror(errno));
-        unlink(temporary);
-        goto out;
-    }
-    ok = true;
-out:
-    free(temporary);
+    if (!ok && temporary)
+        unlink(path);
+    free(path);
     return ok;
 }
 

@@ -38,11 +38,15 @@ struct tool_common {
     bool verbose;
 };
 
-/* A context on the chosen device; the library's warnings (all lines when verbose) go to stderr. */
-bool tool_context(clat_context **out, const struct tool_common *common);
+/* What each command starts with: a look that the file of --json can be written, before hours are
+ * spent, and a context on the chosen device. The library's warnings (all lines when verbose) go to
+ * stderr. */
+bool tool_begin(clat_context **out, const struct tool_common *common);
 
 /* Where people's output goes: stdout, or stderr when JSON takes stdout. */
 FILE *tool_out(const struct tool_common *common);
+
+bool tool_is_cpu(cl_device_id device);
 
 /* Writes `json` to the file of --json, if there is one. A file is replaced at once, not in part. */
 bool tool_write_json(const struct tool_common *common, const json_t *json);

@@ -12,7 +12,7 @@ static bool tune(const struct tool_common *common, const struct spec *specs, siz
 
     run->file = tool_out(common);
     run->rows = json_array();
-    TRY(tool_context(&ctx, common));
+    TRY(tool_begin(&ctx, common));
     TRY(report_device(run->file, ctx, &info));
     fprintf(run->file, "tuning   %zu problem%s in about %.0f s\n", count, count == 1 ? "" : "s",
             run->budget);
