@@ -75,6 +75,17 @@ test_attention() { # prints "value = value" last
     tail -n 1 "$work/output" | awk '{ exit !(NF == 3 && $1 == $3) }'
 }
 
+test_readme() { # its example, as a user would paste it
+    awk '/^```c$/ { inside = 1; next } /^```/ { inside = 0 } inside' README.md >"$work/readme.c"
+    # shellcheck disable=SC2046 # flags
+    "${CC:-cc}" -Wall -Werror -o "$work/readme" "$work/readme.c" $(
+        PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage \
+            pkg-config --cflags --libs clattice) || return
+    LD_LIBRARY_PATH=$lib CLATTICE_KERNEL_DIR=$kernels CLATTICE_CACHE_DIR=$work/cache \
+        "$work/readme" >"$work/output" || return
+    same 'the first element' 1400 "$(head -n 1 "$work/output")"
+}
+
 test_command() {
     local command
     command=$(find "$stage" -type f -name clattice)
@@ -90,7 +101,7 @@ test_uninstall() {
 
 passed=0
 failed=0
-for case in install soname needed exports kernels sgemm attention command uninstall; do
+for case in install soname needed exports kernels sgemm attention readme command uninstall; do
     if "test_$case"; then
         echo "[       OK ] $case"
         passed=$((passed + 1))
