@@ -271,6 +271,22 @@ static void test_facts(void **state) {
     device_close(&device);
 }
 
+/* A vector unit of four lanes is SSE with 16 registers here, but NEON with 32 elsewhere. */
+static void test_vector_registers(void **state) {
+    (void)state;
+#if defined(__x86_64__)
+    static const unsigned expected[][2] = {{4, 16}, {8, 16}, {16, 32}};
+#elif defined(__i386__)
+    static const unsigned expected[][2] = {{4, 8}, {8, 8}};
+#else
+    static const unsigned expected[][2] = {{4, 32}};
+#endif
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const struct device device = {.is_cpu = true, .f32_lanes = expected[i][0]};
+        assert_int_equal(device_vector_registers(&device), expected[i][1]);
+    }
+}
+
 static bool reports(const struct device *device, const char *extension) {
     char list[16384] = "";
     assert_cl(clGetDeviceInfo(device->id, CL_DEVICE_EXTENSIONS, sizeof list, list, NULL));
@@ -351,6 +367,7 @@ int main(int argc, char **argv) {
     harness_add("choose what is not there", test_choose_wrong, NULL);
     harness_add("broken drivers", test_broken_drivers, NULL);
     harness_add("facts", test_facts, NULL);
+    harness_add("vector registers", test_vector_registers, NULL);
     harness_add("probes", test_probes, NULL);
     harness_add("probes are remembered", test_probes_remembered, NULL);
     harness_add("probes from several threads", test_probe_threads, NULL);
