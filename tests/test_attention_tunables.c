@@ -1,9 +1,10 @@
 /*
- * Every legal combination of tunables builds and computes right: a seeded sample of them, all with
- * CLATTICE_TEST_FULL. And trials themselves: awkward relatives of all kinds of problems, and wrong
+ * Every legal combination of tunables builds and computes right: a sample of them, or all
+ * (tunables_cases.h). And trials themselves: awkward relatives of all kinds of problems, and wrong
  * results that must not pass.
  */
 #include "mask_cases.h"
+#include "tunables_cases.h"
 
 #include "context.h"
 #include "ops/attention.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 5 };
+enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
 static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt};
 
@@ -43,60 +44,50 @@ static void verify(const clat_attention_problem *problem) {
     clat_plan_release(plan);
 }
 
-/* Counts up through all combinations of candidates; false after the last. */
-static bool next_combination(const struct implementation *impl, unsigned *index) {
-    for (unsigned i = 0; i < impl->n_tunables; i++) {
-        if (++index[i] < tunable_count(&impl->tunables[i]))
-            return true;
-        index[i] = 0;
-    }
-    return false;
-}
-
-/* The legal combinations for one problem, malloc'ed. */
-static size_t list_legal(const struct implementation *impl, const struct attention *attention,
-                         int (**out)[OP_MAX_TUNABLES]) {
-    unsigned index[OP_MAX_TUNABLES] = {0};
-    size_t legal = 0, capacity = 0;
-    *out = NULL;
-    do {
-        if (legal == capacity) {
-            capacity = capacity ? 2 * capacity : 256;
-            *out = realloc(*out, capacity * sizeof **out);
-            assert_non_null(*out);
-        }
-        for (unsigned i = 0; i < impl->n_tunables; i++)
-            (*out)[legal][i] = impl->tunables[i].candidates[index[i]];
-        legal += impl->fits(&harness_context()->device, attention, (*out)[legal]);
-    } while (next_combination(impl, index));
-    return legal;
-}
-
 static void test_combinations(void **state) {
     const struct implementation *impl = *(const struct implementation *const *)*state;
     struct device *device = &harness_context()->device;
-    uint64_t seed = 20;
-    for (unsigned variant = 0; variant < (harness_full() ? 4 : SAMPLES); variant++) {
+    for (unsigned variant = 0; variant < VARIANTS; variant++) {
         clat_attention_problem problem = make_problem(variant);
         struct attention attention;
         char why[OP_WHY_BYTES];
         assert_ok(attention_normalise(&attention, &problem));
         if (!impl->supports(device, &attention, why))
             skip();
-        int(*values)[OP_MAX_TUNABLES] = NULL;
-        const size_t legal = list_legal(impl, &attention, &values);
-        assert_true(legal >= SAMPLES);
-        const size_t count = harness_full() ? legal : 1;
-        for (size_t i = 0; i < count; i++) {
+        struct combinations list = combinations_choose(impl, device, &attention, SAMPLES);
+        for (size_t i = 0; i < list.count; i++) {
             struct text tunables = {0};
-            const size_t at = harness_full() ? i : harness_random_below(&seed, legal);
-            tunables_print(impl, values[at], &tunables);
+            tunables_print(impl, list.values[i], &tunables);
             problem.implementation = impl->name;
             problem.tunables = text_string(&tunables);
             verify(&problem);
             text_free(&tunables);
+            program_store_trim(&harness_context()->programs, 1);
         }
-        free(values);
+        combinations_free(&list);
+    }
+}
+
+static void check_guess(const struct implementation *impl, const struct device *device,
+                        const void *problem) {
+    int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
+    struct text text = {0};
+    impl->guess(device, problem, values);
+    assert_true(impl->fits(device, problem, values));
+    tunables_print(impl, values, &text);
+    assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */
+    assert_memory_equal(values, parsed, sizeof values);
+    text_free(&text);
+}
+
+/* On this device and, where it is a CPU, on others with SSE, AVX and AVX-512. */
+static void check_guesses(const struct implementation *impl, const struct device *device,
+                          const void *problem) {
+    check_guess(impl, device, problem);
+    for (unsigned lanes = 4; lanes <= 16 && device->is_cpu; lanes *= 2) {
+        struct device other = *device;
+        other.f32_lanes = lanes;
+        check_guess(impl, &other, problem);
     }
 }
 
@@ -110,8 +101,6 @@ static void test_guesses_fit(void **state) {
             const struct implementation *impl = implementations[n % 2];
             clat_attention_problem problem = make_problem(0);
             struct attention attention;
-            int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
-            struct text text = {0};
             char why[OP_WHY_BYTES];
             problem.heads = 4;
             problem.head_dim = dim;
@@ -119,12 +108,7 @@ static void test_guesses_fit(void **state) {
             assert_ok(attention_normalise(&attention, &problem));
             if (!impl->supports(device, &attention, why))
                 continue;
-            impl->guess(device, &attention, values);
-            assert_true(impl->fits(device, &attention, values));
-            tunables_print(impl, values, &text);
-            assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */
-            assert_memory_equal(values, parsed, sizeof values);
-            text_free(&text);
+            check_guesses(impl, device, &attention);
         }
         clat_mask_release(mask);
     }

@@ -1,8 +1,8 @@
 /*
- * Every legal combination of tunables builds and computes right: a seeded sample of them, all with
- * CLATTICE_TEST_FULL. Each is judged by a trial, on an awkward shape in each of two variants.
+ * Every legal combination of tunables builds and computes right: a sample of them, or all
+ * (tunables_cases.h). Each is judged by a trial, on an awkward shape in one of eight variants.
  */
-#include "harness.h"
+#include "tunables_cases.h"
 
 #include "context.h"
 #include "ops/gemm.h"
@@ -26,21 +26,6 @@ static clat_gemm_problem make_problem(const struct implementation *impl, unsigne
     return problem;
 }
 
-/* Counts up through all combinations of candidates; false after the last. */
-static bool next_combination(const struct implementation *impl, unsigned *index) {
-    for (unsigned i = 0; i < impl->n_tunables; i++) {
-        if (++index[i] < tunable_count(&impl->tunables[i]))
-            return true;
-        index[i] = 0;
-    }
-    return false;
-}
-
-static void set_values(const struct implementation *impl, const unsigned *index, int *values) {
-    for (unsigned i = 0; i < impl->n_tunables; i++)
-        values[i] = impl->tunables[i].candidates[index[i]];
-}
-
 static void verify(const struct implementation *impl, const int *values, unsigned variant) {
     struct text tunables = {0};
     clat_plan *plan = NULL;
@@ -60,9 +45,9 @@ static void verify(const struct implementation *impl, const int *values, unsigne
     clat_trial_release(trial);
     clat_plan_release(plan);
     text_free(&tunables);
+    program_store_trim(&harness_context()->programs, 1);
 }
 
-/* The legal ones; then `count` of them in random order. */
 static void test_combinations(void **state) {
     const struct implementation *impl = *(const struct implementation *const *)*state;
     struct device *device = &harness_context()->device;
@@ -72,33 +57,33 @@ static void test_combinations(void **state) {
     assert_ok(gemm_normalise(&gemm, &example));
     if (!impl->supports(device, &gemm, why))
         skip();
+    struct combinations list = combinations_choose(impl, device, &gemm, SAMPLES);
+    for (size_t i = 0; i < list.count; i++)
+        verify(impl, list.values[i], (unsigned)i);
+    combinations_free(&list);
+}
 
-    unsigned index[OP_MAX_TUNABLES] = {0};
-    size_t legal = 0, capacity = 1024;
-    int(*values)[OP_MAX_TUNABLES] = harness_alloc(capacity * sizeof *values);
-    do {
-        if (legal == capacity) {
-            capacity *= 2;
-            values = realloc(values, capacity * sizeof *values);
-            assert_non_null(values);
-        }
-        set_values(impl, index, values[legal]);
-        legal += impl->fits(device, &gemm, values[legal]);
-    } while (next_combination(impl, index));
-    print_message("%s: %zu legal combinations\n", impl->name, legal);
-    assert_true(legal >= SAMPLES);
+static void check_guess(const struct implementation *impl, const struct device *device,
+                        const void *problem) {
+    int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
+    struct text text = {0};
+    impl->guess(device, problem, values);
+    assert_true(impl->fits(device, problem, values));
+    tunables_print(impl, values, &text);
+    assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */
+    assert_memory_equal(values, parsed, sizeof values);
+    text_free(&text);
+}
 
-    uint64_t seed = 20;
-    const size_t count = harness_full() ? legal : SAMPLES;
-    for (size_t i = 0; i < count; i++) {
-        const size_t other = i + harness_random_below(&seed, legal - i);
-        int swap[OP_MAX_TUNABLES];
-        memcpy(swap, values[i], sizeof swap);
-        memcpy(values[i], values[other], sizeof swap);
-        memcpy(values[other], swap, sizeof swap);
-        verify(impl, values[i], (unsigned)i);
+/* On this device and, where it is a CPU, on others with SSE, AVX and AVX-512. */
+static void check_guesses(const struct implementation *impl, const struct device *device,
+                          const void *problem) {
+    check_guess(impl, device, problem);
+    for (unsigned lanes = 4; lanes <= 16 && device->is_cpu; lanes *= 2) {
+        struct device other = *device;
+        other.f32_lanes = lanes;
+        check_guess(impl, &other, problem);
     }
-    free(values);
 }
 
 /* A guess is legal, whatever the shape. */
@@ -113,8 +98,6 @@ static void test_guesses_fit(void **state) {
             const struct implementation *impl = implementations[i];
             clat_gemm_problem problem = make_problem(impl, 0);
             struct gemm gemm;
-            struct text text = {0};
-            int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
             char why[OP_WHY_BYTES];
             problem.m = sizes[s % SIZES], problem.n = sizes[s / SIZES % SIZES];
             problem.dtype = dtypes[s / SIZES / SIZES];
@@ -122,12 +105,7 @@ static void test_guesses_fit(void **state) {
             assert_ok(gemm_normalise(&gemm, &problem));
             if (!impl->supports(device, &gemm, why))
                 continue;
-            impl->guess(device, &gemm, values);
-            assert_true(impl->fits(device, &gemm, values));
-            tunables_print(impl, values, &text);
-            assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */
-            assert_memory_equal(values, parsed, sizeof values);
-            text_free(&text);
+            check_guesses(impl, device, &gemm);
         }
 }
 

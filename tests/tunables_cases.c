@@ -1,0 +1,87 @@
+#include "tunables_cases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { USUAL_SEED = 20 };
+
+/* Counts up through all combinations of candidates; false after the last. */
+static bool next_combination(const struct implementation *impl, unsigned *index) {
+    for (unsigned i = 0; i < impl->n_tunables; i++) {
+        if (++index[i] < tunable_count(&impl->tunables[i]))
+            return true;
+        index[i] = 0;
+    }
+    return false;
+}
+
+static struct combinations list_legal(const struct implementation *impl,
+                                      const struct device *device, const void *problem) {
+    struct combinations list = {0};
+    unsigned index[OP_MAX_TUNABLES] = {0};
+    size_t capacity = 0;
+    do {
+        if (list.count == capacity) {
+            capacity = capacity > 0 ? 2 * capacity : 256;
+            list.values = realloc(list.values, capacity * sizeof *list.values);
+            assert_non_null(list.values);
+        }
+        for (unsigned i = 0; i < impl->n_tunables; i++)
+            list.values[list.count][i] = impl->tunables[i].candidates[index[i]];
+        list.count += impl->fits(device, problem, list.values[list.count]);
+    } while (next_combination(impl, index));
+    return list;
+}
+
+static uint64_t seed_of_run(void) {
+    const char *wanted = getenv("CLATTICE_TEST_SEED");
+    return wanted != NULL ? strtoull(wanted, NULL, 0) : USUAL_SEED;
+}
+
+/* A random choice moves to the front. */
+static void keep_sample(struct combinations *list, size_t samples, uint64_t seed) {
+    assert_true(list->count >= samples);
+    for (size_t i = 0; i < samples; i++) {
+        const size_t other = i + harness_random_below(&seed, list->count - i);
+        int swap[OP_MAX_TUNABLES];
+        memcpy(swap, list->values[i], sizeof swap);
+        memcpy(list->values[i], list->values[other], sizeof swap);
+        memcpy(list->values[other], swap, sizeof swap);
+    }
+    list->count = samples;
+}
+
+static void keep_shard(struct combinations *list, size_t first, size_t step) {
+    size_t kept = 0;
+    for (size_t i = first; i < list->count; i += step, kept++)
+        memmove(list->values[kept], list->values[i], sizeof *list->values);
+    list->count = kept;
+}
+
+struct combinations combinations_choose(const struct implementation *impl,
+                                        const struct device *device, const void *problem,
+                                        size_t samples) {
+    struct combinations list = list_legal(impl, device, problem);
+    const size_t legal = list.count;
+    const char *shard = getenv("CLATTICE_TEST_SHARD");
+    const uint64_t seed = seed_of_run();
+    size_t first = 0, step = 1;
+    if (!harness_full()) {
+        keep_sample(&list, samples, seed);
+        print_message("%s: %zu of %zu legal combinations, CLATTICE_TEST_SEED=%llu\n", impl->name,
+                      list.count, legal, (unsigned long long)seed);
+        return list;
+    }
+    if (shard != NULL && (sscanf(shard, "%zu/%zu", &first, &step) != 2 || first >= step))
+        fail_msg("CLATTICE_TEST_SHARD=%s is not i/n with i < n", shard);
+    keep_shard(&list, first, step);
+    print_message("%s: shard %zu/%zu, %zu of %zu legal combinations\n", impl->name, first, step,
+                  list.count, legal);
+    return list;
+}
+
+void combinations_free(struct combinations *combinations) {
+    free(combinations->values);
+    *combinations = (struct combinations){0};
+}
