@@ -32,6 +32,9 @@ struct trial_hooks {
     /* The index-th awkward relative of a problem: the same variant (same program) at sizes that are
      * no multiple of any tile, with padding. false: no more. */
     bool (*awkward)(const void *problem, unsigned index, void *out);
+    /* For the tuner: a problem of the same shape (op.h) that does have random operands. false:
+     * there is none. May be NULL where `operands` always serve. */
+    bool (*stand_in)(const void *problem, void *out);
 };
 
 /* A trial whose operands start where no vector is aligned. */

@@ -17,7 +17,7 @@ enum { MAX_CONTESTS = 8 };
 /* ---- what to tune ---- */
 
 struct plan_list {
-    const clat_plan **plans;
+    clat_plan **plans; /* retained */
     size_t count, capacity;
 };
 
@@ -38,14 +38,46 @@ static clat_status add_plan(struct plan_list *list, const clat_plan *plan) {
             return CLAT_OK;
     if (list->count == list->capacity) {
         size_t capacity = list->capacity > 0 ? 2 * list->capacity : 16;
-        const clat_plan **grown = realloc(list->plans, capacity * sizeof(const clat_plan *));
+        clat_plan **grown = realloc(list->plans, capacity * sizeof(clat_plan *));
         if (grown == NULL)
-            return status_no_memory(capacity * sizeof(const clat_plan *));
+            return status_no_memory(capacity * sizeof(clat_plan *));
         list->plans = grown;
         list->capacity = capacity;
     }
-    list->plans[list->count++] = plan;
+    list->plans[list->count++] = plan_retain(plan);
     return CLAT_OK;
+}
+
+static void plan_list_free(struct plan_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        clat_plan_release(list->plans[i]);
+    free(list->plans);
+}
+
+/* Where random operands cannot serve, a problem that shares the tuned values is tuned instead. */
+static clat_status add_plan_or_stand_in(struct plan_list *list, const clat_plan *plan) {
+    clat_status st = CLAT_OK;
+    clat_plan *other = NULL;
+    struct operand operands[TRIAL_MAX_OPERANDS];
+    const struct operation *op = plan_operation(plan);
+    if (op->trial->operands(plan_raw_problem(plan), operands) > 0)
+        return add_plan(list, plan);
+    const clat_plan_info *info = clat_plan_get_info(plan);
+    void *problem = calloc(1, op->problem_bytes);
+    if (problem == NULL)
+        TRY(status_no_memory(op->problem_bytes));
+    if (op->trial->stand_in != NULL && op->trial->stand_in(plan_raw_problem(plan), problem)) {
+        TRY(plan_create(&other, plan_context(plan), op, problem, plan_implementation(plan)->name,
+                        info->tunables));
+        TRY(add_plan(list, other));
+    } else {
+        log_printf(&plan_context(plan)->log, CLAT_LOG_WARNING,
+                   "tuning %s: left out, random operands cannot serve it", info->problem);
+    }
+out:
+    clat_plan_release(other);
+    free(problem);
+    return st;
 }
 
 /* The plan, or the parts that it is made of; those that have nothing to compute are left out. */
@@ -71,7 +103,7 @@ static clat_status collect(struct plan_list *list, const clat_plan *plan,
             TRY(status_fail(CLAT_UNSUPPORTED, "options->implementation: '%s' declines %s: %s",
                             implementation, clat_plan_get_info(plan)->problem, why));
     }
-    TRY(add_plan(list, plan));
+    TRY(add_plan_or_stand_in(list, plan));
 out:
     return st;
 }
@@ -239,6 +271,6 @@ clat_status clat_tune(clat_context *ctx, size_t count, const clat_plan *const *p
     status_clear(); /* rejected candidates left their sentences */
 out:
     journal_close(tuner.journal);
-    free(list.plans);
+    plan_list_free(&list);
     return st;
 }

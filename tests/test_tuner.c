@@ -44,7 +44,8 @@ enum { TWICE_TUNABLES(TUNABLE_INDEX) TWICE_N_TUNABLES };
 enum kind {
     PLAIN, /* without PAD: 9 candidates */
     LARGE, /* with it */
-    WRONG  /* no candidate is right */
+    WRONG, /* no candidate is right */
+    NO_OPERANDS
 };
 
 struct twice {
@@ -140,6 +141,8 @@ static double flops(const void *problem) {
 
 static unsigned operands(const void *problem, struct operand *out) {
     const size_t n = (size_t)((const struct twice *)problem)->n;
+    if (((const struct twice *)problem)->kind == NO_OPERANDS)
+        return 0;
     out[0] = (struct operand){.name = "x", .dtype = CLAT_F32, .elements = n, .range = 1};
     out[1] = (struct operand){.name = "y", .dtype = CLAT_F32, .elements = n, .output = true};
     return 2;
@@ -171,7 +174,8 @@ static bool awkward(const void *problem, unsigned index, void *out) {
     return index < 2;
 }
 
-static const struct trial_hooks hooks = {operands, run_twice, judge, awkward};
+static const struct trial_hooks hooks = {
+    .operands = operands, .run = run_twice, .judge = judge, .awkward = awkward};
 static const struct operation twice = {.name = "twice",
                                        .problem_bytes = sizeof(struct twice),
                                        .implementations = twice_implementations,
@@ -798,6 +802,48 @@ static void test_gemm(void **state) {
     free(path);
 }
 
+/* Matrices at offsets from lists have no random operands; they share their values with matrices at
+ * a fixed stride, which are tuned instead. */
+static void test_gemm_offsets(void **state) {
+    (void)state;
+    unsigned calls = 0;
+    clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
+    problem.m = 33, problem.n = 47, problem.k = 20;
+    problem.lda = 23;
+    problem.batch = 3;
+    problem.batching = CLAT_BATCH_OFFSETS;
+    char *path = new_tuned_file();
+    clat_context_options options = harness_options();
+    clat_context *ctx = NULL;
+    options.tuned_file = path;
+    assert_ok(clat_context_create_with(&ctx, clat_context_cl(harness_context()),
+                                       clat_context_device(harness_context()), &options));
+    const clat_tune_options tuning = {
+        .budget_seconds = 0.5, .progress = count_call, .user = &calls};
+    clat_plan *plan = NULL;
+    assert_ok(clat_gemm_plan(&plan, ctx, &problem));
+    assert_ok(clat_tune(ctx, 1, (const clat_plan *const[]){plan}, &tuning));
+    clat_plan_release(plan);
+    assert_true(calls >= 1);
+    assert_ok(clat_gemm_plan(&plan, ctx, &problem));
+    assert_non_null(strstr(clat_plan_get_info(plan)->tunables_from, path));
+    clat_plan_release(plan);
+    clat_context_release(ctx);
+    free(path);
+}
+
+/* An operator without a stand-in: left out, with a line in the log. */
+static void test_no_operands(void **state) {
+    (void)state;
+    struct watch watch = {0};
+    const clat_tune_options options = watched(&watch);
+    clat_context *ctx = open_context("");
+    assert_ok(tune(ctx, NO_OPERANDS, 1, &options));
+    assert_int_equal(watch.calls, 0);
+    assert_non_null(strstr(log_text, "random operands cannot serve"));
+    clat_context_release(ctx);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_journal),
     cmocka_unit_test(test_journal_damaged),
@@ -816,5 +862,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_programs_trimmed),
     cmocka_unit_test(test_two_tuners),
     cmocka_unit_test(test_gemm),
+    cmocka_unit_test(test_gemm_offsets),
+    cmocka_unit_test(test_no_operands),
 };
 HARNESS_MAIN(tests)

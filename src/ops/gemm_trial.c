@@ -194,9 +194,30 @@ static bool awkward(const void *problem, unsigned index, void *out) {
     return true;
 }
 
+/* ---- lists of offsets */
+
+/* One matrix after the other; false where no memory could hold them. */
+static bool pack(size_t rows, size_t ld, size_t batch, size_t *stride) {
+    size_t all;
+    *stride = 0;
+    return batch == 1 || (size_multiply(rows, ld, stride) && size_multiply(*stride, batch, &all) &&
+                          all <= (size_t)INT64_MAX / 16);
+}
+
+/* Tiles that are good at a fixed stride are good where offsets come from lists. */
+static bool stand_in(const void *problem, void *out) {
+    struct gemm *gemm = out;
+    memcpy(gemm, problem, sizeof *gemm);
+    gemm->batching = CLAT_BATCH_STRIDED;
+    return pack(gemm_rows_a(gemm), gemm->lda, gemm->batch, &gemm->stride_a) &&
+           pack(gemm_rows_b(gemm), gemm->ldb, gemm->batch, &gemm->stride_b) &&
+           pack(gemm->m, gemm->ldc, gemm->batch, &gemm->stride_c);
+}
+
 const struct trial_hooks gemm_trial = {
     .operands = operands,
     .run = run,
     .judge = judge,
     .awkward = awkward,
+    .stand_in = stand_in,
 };
