@@ -52,8 +52,9 @@ static void clean_up(void) {
     added_tests = NULL;
 }
 
-/* Drivers keep caches too: below the build directory they neither meet nor fill the user's. */
-static void set_environment(void) {
+/* Before main, which may use the device to choose its cases. Drivers keep caches too: below the build
+ * directory they neither meet nor fill the user's. */
+__attribute__((constructor)) static void set_environment(void) {
     static const char *const ours[] = {"CLATTICE_KERNEL_DIR", "CLATTICE_CACHE_DIR",
                                        "CLATTICE_TUNED_FILE"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
@@ -66,7 +67,6 @@ int harness_run(const struct CMUnitTest *tests, size_t count) {
     const char *pattern = getenv("CLATTICE_TEST");
     if (pattern)
         cmocka_set_test_filter(pattern);
-    set_environment();
     int failed = _cmocka_run_group_tests(program_invocation_short_name, tests, count, NULL, NULL);
     clean_up();
     return failed != 0 || failed_at_end;
