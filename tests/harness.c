@@ -52,8 +52,8 @@ static void clean_up(void) {
     added_tests = NULL;
 }
 
-/* Before main, which may use the device to choose its cases. Drivers keep caches too: below the build
- * directory they neither meet nor fill the user's. */
+/* Before main, which may use the device to choose its cases. Drivers keep caches too: below the
+ * build directory they neither meet nor fill the user's. */
 __attribute__((constructor)) static void set_environment(void) {
     static const char *const ours[] = {"CLATTICE_KERNEL_DIR", "CLATTICE_CACHE_DIR",
                                        "CLATTICE_TUNED_FILE"};
