@@ -171,11 +171,13 @@ static inline void mask_keys(float *st, vec *top, const struct attention_params 
         }
 }
 
-/* 2^x for x <= 0, relative error below 1.7e-7; exactly 0 below -125 and for -infinity. 2^round(x)
- * goes into the exponent, the rest into a minimax polynomial on [-1/2, 1/2]. */
+/* 2^x for x <= 0, relative error below 1.7e-7; exactly 0 below -125 and for -infinity; any NaN
+ * stays one. 2^round(x) becomes a float of its own, the rest goes into a minimax polynomial on
+ * [-1/2, 1/2]. */
 static inline vec weight(vec x)
 {
-    const vec shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    /* 1.5 * 2^23: adding it rounds to an integer; 127 more: the low bits are the exponent's. */
+    const vec shift = 12582912.0f + 127.0f;
     const vec shifted = x + shift;
     const vec f = x - (shifted - shift);
     vec y = 1.326472228e-03f;
@@ -184,27 +186,30 @@ static inline vec weight(vec x)
     y = fma(y, f, (vec)2.402224208e-01f);
     y = fma(y, f, (vec)6.931469776e-01f);
     y = fma(y, f, (vec)1.0f);
-    const ivec bits = PASTE(as_, VECTOR(int, VW))(y) +
-                      (PASTE(as_, VECTOR(int, VW))(shifted) << 23);
-    return x < -125.0f ? (vec)0 : PASTE(as_, VECTOR(float, VW))(bits);
+    y *= PASTE(as_, VECTOR(float, VW))(PASTE(as_, VECTOR(int, VW))(shifted) << 23);
+    return x < -125.0f ? (vec)0 : y;
 }
 
-/* P^T from S^T, added up in `sum`. */
-static inline void weigh_keys(float *st, const vec *top, vec *sum, float log2_scale, int count)
+/* P^T from S^T, added up in `sum`. In a partial tile what is hidden gets HIDDEN_WEIGHT. */
+ALWAYS_INLINE void weigh_keys(float *st, const vec *top, vec *sum, float log2_scale, int count,
+                              const bool partial)
 {
     for (int key = 0; key < count; key++)
         UNROLL for (int v = 0; v < NV; v++)
         {
             float *s = st + key * BQ + v * VW;
-            const vec w = weight((VLOAD(VW, s) - top[v]) * log2_scale);
+            const vec score = VLOAD(VW, s);
+            vec w = weight((score - top[v]) * log2_scale);
+            if (partial)
+                w = score == -INFINITY ? (vec)HIDDEN_WEIGHT : w;
             sum[v] += w;
             VSTORE(VW, w, s);
         }
 }
 
 /* O^T = O^T * alpha + V^T P^T for MR features. */
-static inline void add_values(float *ot, const vec *alpha, const float *pt, rows_of v, long ld,
-                              int count)
+ALWAYS_INLINE void add_values(float *ot, const vec *alpha, const float *pt, rows_of v, long ld,
+                              int count, const bool partial)
 {
     vec sum[MR][NV];
     UNROLL for (int i = 0; i < MR; i++)
@@ -213,11 +218,27 @@ static inline void add_values(float *ot, const vec *alpha, const float *pt, rows
         vec w[NV];
         UNROLL for (int n = 0; n < NV; n++) w[n] = VLOAD(VW, pt + key * BQ + n * VW);
         UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int n = 0; n < NV; n++) sum[i][n] = fma((vec)v[i], w[n], sum[i][n]);
+        UNROLL for (int n = 0; n < NV; n++)
+        {
+            const vec more = fma((vec)v[i], w[n], sum[i][n]);
+            if (partial)
+                sum[i][n] = IS_HIDDEN(PASTE(as_, VECTOR(int, VW)), w[n]) ? sum[i][n] : more;
+            else
+                sum[i][n] = more;
+        }
         v += ld;
     }
     UNROLL for (int i = 0; i < MR; i++)
     UNROLL for (int n = 0; n < NV; n++) VSTORE(VW, sum[i][n], ot + i * BQ + n * VW);
+}
+
+/* P^T and O^T. `partial` is a constant, so that full tiles run loops without any selection. */
+ALWAYS_INLINE void accumulate(float *ot, float *st, const vec *top, const vec *alpha, vec *sum,
+                              float log2_scale, rows_of v, long ld, int count, const bool partial)
+{
+    weigh_keys(st, top, sum, log2_scale, count, partial);
+    for (int d = 0; d < OUT_DIM; d += MR)
+        add_values(ot + d * BQ, alpha, st, v + d, ld, count, partial);
 }
 
 /* ---- the results ---- */
@@ -304,9 +325,10 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
             alpha[n] = weight((before[n] - finite[n]) * p.log2_scale);
             sum[n] *= alpha[n];
         }
-        weigh_keys(st, finite, sum, p.log2_scale, tile.count);
-        for (int d = 0; d < OUT_DIM; d += MR)
-            add_values(ot + d * BQ, alpha, st, block_v + d, ld_v, tile.count);
+        if (tile.partial)
+            accumulate(ot, st, finite, alpha, sum, p.log2_scale, block_v, ld_v, tile.count, true);
+        else
+            accumulate(ot, st, finite, alpha, sum, p.log2_scale, block_v, ld_v, tile.count, false);
     }
     store_outputs(o + head_offset(&p.o, t.batch, t.head), ot, sum, &p, &t);
 #if LOGSUMEXP

@@ -80,10 +80,13 @@
     UNROLL for (int n_ = 0; n_ < (n) / (width); n_++)                                              \
         VSTORE(width, READ(width, (p) + n_ * (step)), (x) + n_ * (width))
 
+/* ALWAYS_INLINE everywhere: PoCL 3.1 crashes in its inliner over large register tiles when it may
+ * choose. */
+
 /* ---- global to local memory; all work-items take part ---- */
 
 /* `features` features from d on of `rows` rows, transposed: to[feature][row]. Zeros outside. */
-static inline void stage_transposed(__local float *to, int ld, __global const element *x, long seq,
+ALWAYS_INLINE void stage_transposed(__local float *to, int ld, __global const element *x, long seq,
                                     long feature, int rows, int padded_rows, int d, int features,
                                     int item)
 {
@@ -95,7 +98,7 @@ static inline void stage_transposed(__local float *to, int ld, __global const el
 }
 
 /* VC rows as they are: to[row][feature]. Zeros outside. */
-static inline void stage_rows(__local float *to, __global const element *x, long seq, long feature,
+ALWAYS_INLINE void stage_rows(__local float *to, __global const element *x, long seq, long feature,
                               int rows, int item)
 {
     for (int n = item; n < VC * OUT; n += TX * TY) {
@@ -108,7 +111,7 @@ static inline void stage_rows(__local float *to, __global const element *x, long
 /* ---- the steps of a key block, for one work-item (x, y) ---- */
 
 /* S += Q K^T for DC features that lie in local memory. */
-static inline void multiply_keys(float (*s)[RK], __local const float *qt, __local const float *kt,
+ALWAYS_INLINE void multiply_keys(float (*s)[RK], __local const float *qt, __local const float *kt,
                                  int x, int y)
 {
     UNROLL for (int d = 0; d < DC; d++)
@@ -122,7 +125,7 @@ static inline void multiply_keys(float (*s)[RK], __local const float *qt, __loca
 }
 
 /* Scores of keys that do not exist or that the mask hides become -infinity. */
-static inline void mask_keys(float (*s)[RK], const struct attention_params *p,
+ALWAYS_INLINE void mask_keys(float (*s)[RK], const struct attention_params *p,
                              const struct query_tile *t, const struct key_tile *tile,
                              __global const uint *words, int x, int y)
 {
@@ -139,7 +142,7 @@ static inline void mask_keys(float (*s)[RK], const struct attention_params *p,
 }
 
 /* `top` grows to the maxima of whole rows. Contains a barrier. */
-static inline void raise_top(float *top, float (*s)[RK], __local float *shared_rows, int x, int y)
+ALWAYS_INLINE void raise_top(float *top, float (*s)[RK], __local float *shared_rows, int x, int y)
 {
     UNROLL for (int r = 0; r < RQ; r++)
     {
@@ -156,7 +159,7 @@ static inline void raise_top(float *top, float (*s)[RK], __local float *shared_r
 }
 
 /* P = exp(S - top), into local memory; what was added up under the old maximum shrinks. */
-static inline void weigh_keys(__local float *weights, float (*s)[RK], float (*out)[RO], float *sum,
+ALWAYS_INLINE void weigh_keys(__local float *weights, float (*s)[RK], float (*out)[RO], float *sum,
                               const float *before, const float *top, float log2_scale, int x, int y)
 {
     UNROLL for (int r = 0; r < RQ; r++)
@@ -168,7 +171,8 @@ static inline void weigh_keys(__local float *weights, float (*s)[RK], float (*ou
         UNROLL for (int c = 0; c < RO; c++) out[r][c] *= alpha;
         UNROLL for (int c = 0; c < RK; c++)
         {
-            s[r][c] = exp2((s[r][c] - finite) * log2_scale);
+            const float w = exp2((s[r][c] - finite) * log2_scale);
+            s[r][c] = s[r][c] == -INFINITY ? HIDDEN_WEIGHT : w;
             sum[r] += s[r][c];
         }
     }
@@ -177,9 +181,10 @@ static inline void weigh_keys(__local float *weights, float (*s)[RK], float (*ou
         weights[COLUMN(x, c, WK) * LDQ + y * RQ + r] = s[r][c];
 }
 
-/* O += P V for VC keys that lie in local memory. */
-static inline void add_values(float (*out)[RO], __local const float *weights,
-                              __local const float *rows, int x, int y)
+/* O += P V for VC keys that lie in local memory. `partial` is a constant, so that full tiles run a
+ * loop without any selection. */
+ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
+                              __local const float *rows, int x, int y, const bool partial)
 {
     UNROLL for (int n = 0; n < VC; n++)
     {
@@ -187,12 +192,16 @@ static inline void add_values(float (*out)[RO], __local const float *weights,
         READ_ALL(a, RQ, WQ, weights + n * LDQ + y * RQ, WQ);
         READ_ALL(b, RO, WO, rows + n * OUT + x * WO, TX * WO);
         UNROLL for (int r = 0; r < RQ; r++)
-        UNROLL for (int c = 0; c < RO; c++) out[r][c] = fma(a[r], b[c], out[r][c]);
+        UNROLL for (int c = 0; c < RO; c++)
+        {
+            if (!partial || !IS_HIDDEN(as_int, a[r]))
+                out[r][c] = fma(a[r], b[c], out[r][c]);
+        }
     }
 }
 
 /* One row of O. A query without any key has total = 0, and gets 0. */
-static inline void store_row(__global element *row, long stride, const float *out, float total,
+ALWAYS_INLINE void store_row(__global element *row, long stride, const float *out, float total,
                              int x)
 {
     const float inverse = total == 0 ? 0.0f : 1.0f / total;
@@ -264,7 +273,10 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
             stage_rows(stage, tile_v + key * seq_v, seq_v, FEATURE_STRIDE(p.v), tile.count - key,
                        item);
             barrier(CLK_LOCAL_MEM_FENCE);
-            add_values(out, weights + key * LDQ, stage, x, y);
+            if (tile.partial)
+                add_values(out, weights + key * LDQ, stage, x, y, true);
+            else
+                add_values(out, weights + key * LDQ, stage, x, y, false);
         }
     }
 

@@ -247,34 +247,149 @@ static void test_large_scores(void **state) {
     }
 }
 
-/* A NaN stays in the rows that see it. */
+enum { QUERIES = 40, KEYS = 61, DIM = 32 };
+
+/* Q, K and V of one head, and what comes of them. */
+struct head {
+    float q[QUERIES * DIM], k[KEYS * DIM], v[KEYS * DIM];
+    float o[QUERIES * DIM], lse[QUERIES];
+};
+
+static void head_fill(struct head *head) {
+    harness_fill(CLAT_F32, head->q, (size_t)QUERIES * DIM, 1, 1.0);
+    harness_fill(CLAT_F32, head->k, (size_t)KEYS * DIM, 2, 1.0);
+    harness_fill(CLAT_F32, head->v, (size_t)KEYS * DIM, 3, 1.0);
+}
+
+static void head_run(clat_attention_problem problem, struct head *head) {
+    clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
+    problem.seq_q = QUERIES, problem.seq_k = KEYS, problem.head_dim = DIM;
+    args.q = harness_buffer(sizeof head->q, head->q);
+    args.k = harness_buffer(sizeof head->k, head->k);
+    args.v = harness_buffer(sizeof head->v, head->v);
+    args.o = harness_buffer(sizeof head->o, NULL);
+    args.logsumexp = harness_buffer(sizeof head->lse, NULL);
+    assert_ok(clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
+    harness_read(args.o, 0, sizeof head->o, head->o);
+    harness_read(args.logsumexp, 0, sizeof head->lse, head->lse);
+    clReleaseMemObject(args.q);
+    clReleaseMemObject(args.k);
+    clReleaseMemObject(args.v);
+    clReleaseMemObject(args.o);
+    clReleaseMemObject(args.logsumexp);
+}
+
+static float float_of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* A NaN reaches all rows that see it, whatever its payload, and no others. */
 static void test_nan(void **state) {
     (void)state;
-    enum { N = 40, D = 32, BAD = 21 };
+    static const uint32_t payloads[] = {0x7fc00000, 0x7fc00001, 0xffc00001, 0x7fffffff, 0xffffffff};
+    enum { N_PAYLOADS = sizeof payloads / sizeof *payloads, BAD = 21 };
+    clat_mask *causal = NULL;
+    assert_ok(clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT));
     FOR_EACH_IMPLEMENTATION(n) {
-        clat_attention_problem problem = plain_problem(n);
-        clat_mask *causal = NULL;
-        float q[N * D], k[N * D], o[N * D];
-        assert_ok(clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT));
-        problem.seq_q = problem.seq_k = N;
-        problem.mask = causal;
-        problem.logsumexp = false;
-        harness_fill(CLAT_F32, q, (size_t)N * D, 1, 1.0);
-        harness_fill(CLAT_F32, k, (size_t)N * D, 2, 1.0);
-        k[BAD * D + 7] = NAN;
-        clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
-        args.q = args.v = harness_buffer(sizeof q, q);
-        args.k = harness_buffer(sizeof k, k);
-        args.o = harness_buffer(sizeof o, NULL);
-        assert_ok(
-            clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
-        harness_read(args.o, 0, sizeof o, o);
-        for (size_t e = 0; e < (size_t)N * D; e++)
-            assert_int_equal(isnan(o[e]) != 0, e / D >= BAD);
-        clReleaseMemObject(args.q);
-        clReleaseMemObject(args.k);
-        clReleaseMemObject(args.o);
-        clat_mask_release(causal);
+        for (unsigned is = 0; is < 4 * N_PAYLOADS; is++) {
+            const bool is_causal = is & 1, whole_row = is & 2;
+            clat_attention_problem problem = plain_problem(n);
+            struct head head;
+            head_fill(&head);
+            for (unsigned d = 0; d < DIM; d++)
+                if (whole_row || d == 7)
+                    head.k[BAD * DIM + d] = float_of_bits(payloads[is / 4]);
+            problem.mask = is_causal ? causal : NULL;
+            head_run(problem, &head);
+            for (unsigned e = 0; e < QUERIES * DIM; e++) {
+                const bool sees = !is_causal || e / DIM >= BAD;
+                assert_int_equal(isnan(head.o[e]) != 0, sees);
+                assert_int_equal(isnan(head.lse[e / DIM]) != 0, sees);
+            }
+        }
+    }
+    clat_mask_release(causal);
+}
+
+/* ---- what is hidden takes no part, whatever lies there */
+
+struct poison {
+    const char *name;
+    uint32_t bits;
+    bool in_k, whole_row;
+};
+
+static const struct poison poisons[] = {
+    {"NaN in a row of V", 0xffffffff, false, true}, {"infinity in V", 0x7f800000, false, false},
+    {"NaN in a row of K", 0x7fc00001, true, true},  {"infinity in K", 0x7f800000, true, false},
+    {"-infinity in K", 0xff800000, true, false},
+};
+
+static const unsigned poisoned_keys[] = {6, 20, 33, 60};
+
+enum { N_POISONED = sizeof poisoned_keys / sizeof *poisoned_keys };
+
+static void spread(const struct poison *poison, struct head *head) {
+    float *x = poison->in_k ? head->k : head->v;
+    for (unsigned key = 0; key < N_POISONED; key++)
+        for (unsigned d = 0; d < DIM; d++)
+            if (poison->whole_row || d == 5)
+                x[poisoned_keys[key] * DIM + d] = float_of_bits(poison->bits);
+}
+
+static bool sees_poison(const clat_mask *mask, unsigned query) {
+    for (unsigned key = 0; key < N_POISONED; key++)
+        if (clat_mask_visible(mask, QUERIES, KEYS, 0, query, poisoned_keys[key]))
+            return true;
+    return false;
+}
+
+/* Rows that see none of it are as they were; in the others V's shows, however small the weight. */
+static void compare_poisoned(const char *name, const clat_mask *mask, const struct poison *poison,
+                             const struct head *clean, const struct head *head) {
+    for (unsigned i = 0; i < QUERIES; i++) {
+        const bool sees = sees_poison(mask, i);
+        if (!sees && memcmp(&head->lse[i], &clean->lse[i], sizeof head->lse[i]) != 0)
+            fail_msg("%s: logsumexp of row %u is %g instead of %g", name, i, (double)head->lse[i],
+                     (double)clean->lse[i]);
+        for (unsigned d = 0; d < DIM; d++) {
+            const float got = head->o[i * DIM + d], expected = clean->o[i * DIM + d];
+            if (!sees && !(got == expected))
+                fail_msg("%s: row %u is %g instead of %g", name, i, (double)got, (double)expected);
+            if (sees && !poison->in_k && (poison->whole_row || d == 5) && isfinite(got))
+                fail_msg("%s: row %u lost it", name, i);
+        }
+    }
+}
+
+static void test_hidden(void **state) {
+    (void)state;
+    static const char *const masks[] = {"causal", "causal_br",     "window",     "window_self",
+                                        "blocks", "blocks_single", "longformer", "nothing"};
+    static const double scales[] = {0, 300}; /* the second leaves most keys a weight of 0 */
+    enum { N_MASKS = sizeof masks / sizeof *masks, N_POISONS = sizeof poisons / sizeof *poisons };
+    FOR_EACH_IMPLEMENTATION(n) {
+        for (unsigned m = 0; m < 2 * N_MASKS; m++) {
+            clat_mask *mask = mask_case_named(masks[m / 2])->make(QUERIES, KEYS);
+            clat_attention_problem problem = plain_problem(n);
+            struct head clean, head;
+            problem.mask = mask;
+            problem.scale = scales[m % 2];
+            head_fill(&clean);
+            head_run(problem, &clean);
+            for (unsigned i = 0; i < N_POISONS; i++) {
+                char name[128];
+                snprintf(name, sizeof name, "%s %s scale %g, %s", implementations[n].name,
+                         masks[m / 2], scales[m % 2], poisons[i].name);
+                head_fill(&head);
+                spread(&poisons[i], &head);
+                head_run(problem, &head);
+                compare_poisoned(name, mask, &poisons[i], &clean, &head);
+            }
+            clat_mask_release(mask);
+        }
     }
 }
 
@@ -425,6 +540,7 @@ int main(void) {
     harness_add("scales", test_scales, NULL);
     harness_add("large scores", test_large_scores, NULL);
     harness_add("NaN", test_nan, NULL);
+    harness_add("hidden NaN and infinities", test_hidden, NULL);
     harness_add("repeatable", test_repeatable, NULL);
     harness_add("ends of buffers", test_ends_of_buffers, NULL);
     harness_add("plans", test_plans, NULL);

@@ -1,6 +1,7 @@
 /* What a legal attention problem is, and its normal form. */
 #include "attention.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -78,6 +79,10 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
                         problem->dtype ? clat_dtype_name(problem->dtype) : "not given"));
     if (!isfinite(problem->scale))
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "problem.scale is not finite"));
+    /* Kernels take weights as powers of 2, in f32. */
+    if (fabs(problem->scale) * M_LOG2E > (double)FLT_MAX)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT,
+                        "problem.scale is %g, which times log2(e) is beyond f32", problem->scale));
     out->dtype = problem->dtype;
     out->batch = problem->batch;
     out->heads = problem->heads;
