@@ -1,4 +1,5 @@
 /* `clattice demo`: tunes the device once, then shows, verifies and times what the library does. */
+#include "clblast.h"
 #include "report.h"
 #include "suite.h"
 #include "tuning_run.h"
@@ -81,11 +82,19 @@ static const struct section sections[] = {
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
 
-/* The problems of the default suite that no file has values for. */
+/* What is worth tuning before it is shown. */
+static size_t fill_tuned(struct spec *out, bool quick) {
+    if (!quick)
+        return suite_get("default", out);
+    const size_t n = fill_gemm(out, quick);
+    return n + fill_attention(out + n, quick);
+}
+
+/* Those of them that no file has values for. */
 static bool find_untuned(struct demo *demo, struct spec *out, size_t *count, size_t *of) {
     struct spec specs[SUITE_MAX];
     char why[SPEC_WHY_BYTES];
-    *of = suite_get("default", specs);
+    *of = fill_tuned(specs, demo->quick);
     *count = 0;
     for (size_t i = 0; i < *of; i++) {
         clat_plan *plan = NULL;
@@ -121,9 +130,17 @@ static bool tune(struct demo *demo) {
                              .file = demo->file};
     fprintf(demo->file, "tuning   %zu problem%s in about %.0f s; --budget 0 skips this\n\n", count,
             count == 1 ? "" : "s", run.budget);
-    return tuning_run(demo->ctx, specs, count, &run) &&
-           tool_clat(clat_context_info(demo->ctx, &demo->info)) &&
-           (!run.interrupted || tool_error("interrupted"));
+    if (!tuning_run(demo->ctx, specs, count, &run) ||
+        !tool_clat(clat_context_info(demo->ctx, &demo->info)) ||
+        !find_untuned(demo, specs, &count, &of))
+        return false;
+    if (run.interrupted)
+        return tool_error("interrupted");
+    if (count > 0)
+        fprintf(demo->file,
+                "\ntuning   the budget was too short: %zu of %zu problems remain untuned\n", count,
+                of);
+    return true;
 }
 
 static void keep_smallest(double *smallest, double ratio) {
@@ -164,6 +181,7 @@ static void print_goal(FILE *file, const char *what, double ratio, double goal) 
 
 static void summarise(const struct demo *demo) {
     fputc('\n', demo->file);
+    clblast_describe(demo->file);
     if (demo->info.is_cpu && !demo->quick) {
         print_goal(demo->file, "GEMM over CLBlast", demo->worst_gemm, GEMM_GOAL);
         print_goal(demo->file, "fused attention over unfused", demo->worst_attention,
