@@ -353,10 +353,18 @@ void mask_grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
 /* ---- printing */
 
 static void print_side(int64_t side, struct text *out) {
-    if (side >= MASK_FAR)
+    if (side >= MASK_FAR || side <= -MASK_FAR)
         text_printf(out, "inf");
     else
         text_printf(out, "%" PRId64, side);
+}
+
+void mask_print_window(int64_t left, int64_t right, struct text *out) {
+    text_printf(out, "window(");
+    print_side(left, out);
+    text_printf(out, ",");
+    print_side(right, out);
+    text_printf(out, ")");
 }
 
 static void print_blocks(const struct mask_blocks *b, struct text *out) {
@@ -376,11 +384,7 @@ void mask_print(const clat_mask *mask, struct text *out) {
         text_printf(out, mask->alignment == CLAT_CAUSAL_TOP_LEFT ? "causal" : "causal_br");
         break;
     case MASK_WINDOW:
-        text_printf(out, "window(");
-        print_side(mask->left, out);
-        text_printf(out, ",");
-        print_side(mask->right, out);
-        text_printf(out, ")");
+        mask_print_window(mask->left, mask->right, out);
         break;
     case MASK_GLOBAL:
         text_printf(out, "global(%" PRId64 ")", mask->count);

@@ -46,6 +46,9 @@ void mask_grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols);
  * "block_csr(64x64,10.2%)". */
 void mask_print(const clat_mask *mask, struct text *out);
 
+/* "window(128,inf)": keys before and after the diagonal; at MASK_FAR and beyond, all. */
+void mask_print_window(int64_t left, int64_t right, struct text *out);
+
 /*
  * Tile lists of a mask that is no band. `index` holds, for each of mask_heads() x n_query_tiles
  * rows in that order, three words {start, n_partial, n_total}: the row's key tiles are tiles[start

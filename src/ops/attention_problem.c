@@ -2,7 +2,6 @@
 #include "attention.h"
 
 #include <float.h>
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -128,13 +127,6 @@ bool attention_unit_features(const struct attention *a) {
 
 /* ---- for people */
 
-static void print_side(int64_t side, struct text *out) {
-    if (side >= MASK_FAR || side <= -MASK_FAR)
-        text_printf(out, "inf");
-    else
-        text_printf(out, "%" PRId64, side);
-}
-
 static void print_band(struct mask_band band, struct text *out) {
     if (band.low > band.high) {
         text_printf(out, "nothing");
@@ -143,11 +135,7 @@ static void print_band(struct mask_band band, struct text *out) {
     } else if (band.low <= -MASK_FAR && band.high == 0) {
         text_printf(out, "causal");
     } else {
-        text_printf(out, "window(");
-        print_side(-band.low, out);
-        text_printf(out, ",");
-        print_side(band.high, out);
-        text_printf(out, ")");
+        mask_print_window(-band.low, band.high, out);
     }
 }
 
