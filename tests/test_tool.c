@@ -181,6 +181,7 @@ static void test_check_sees_wrong_kernels(void **state) {
              "cp -r '%s' '%s' && sed -i '1i #define fma(a, b, c) (c)' '%s/common.clh'",
              HARNESS_KERNEL_DIR, kernels, kernels);
     assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
+    tuned_file();                      /* sets the usual directories, which one differs from now */
     setenv("CLATTICE_KERNEL_DIR", kernels, 1);
     json_t *check = run_json(1, "check gemm --quick");
     json_t *bench = run_json(1, "bench gemm --m 40 --n 40 --k 40 --reps 1");
@@ -277,7 +278,12 @@ static void test_bench_kv_heads_0(void **state) {
 /* A CLBlast that fails, put before the real one: our own row and the other peer's stay. */
 static void test_bench_failing_peer(void **state) {
     (void)state;
-    char library[256], line[512];
+    char library[256], line[512], sanitizer[256];
+    const char *usual = getenv("ASAN_OPTIONS");
+    if (usual) { /* it wants to be loaded first */
+        snprintf(sanitizer, sizeof sanitizer, "%s:verify_asan_link_order=0", usual);
+        setenv("ASAN_OPTIONS", sanitizer, 1);
+    }
     snprintf(library, sizeof library, "%s/failing.so", harness_temp_dir());
     snprintf(line, sizeof line,
              "echo 'int CLBlastSgemmWithTempBuffer(void) { return -4; }' | "

@@ -177,8 +177,8 @@ int command_check(int argc, char **argv) {
     const struct args_command command = {
         .usage = "check [OPTION]... [gemm|attention|mha]",
         .about =
-            "Runs every operator in all types, transposes and masks, with the implementation "
-            "made\nfor the device, and compares with f64. Exit status 1 when something is wrong.",
+            "Runs every operator with each type, transpose and mask, by the implementation made "
+            "for\nthe device, and compares with f64. Exit status 1 when something is wrong.",
         .max_words = 1,
         .args = args,
         .n_args = sizeof args / sizeof args[0]};
