@@ -194,8 +194,8 @@ ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
         UNROLL for (int r = 0; r < RQ; r++)
         UNROLL for (int c = 0; c < RO; c++)
         {
-            if (!partial || !IS_HIDDEN(as_int, a[r]))
-                out[r][c] = fma(a[r], b[c], out[r][c]);
+            const float more = fma(a[r], b[c], out[r][c]);
+            out[r][c] = partial && IS_HIDDEN(as_int, a[r]) ? out[r][c] : more; /* no branch */
         }
     }
 }
