@@ -68,29 +68,6 @@ static void test_combinations(void **state) {
     }
 }
 
-static void check_guess(const struct implementation *impl, const struct device *device,
-                        const void *problem) {
-    int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
-    struct text text = {0};
-    impl->guess(device, problem, values);
-    assert_true(impl->fits(device, problem, values));
-    tunables_print(impl, values, &text);
-    assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */
-    assert_memory_equal(values, parsed, sizeof values);
-    text_free(&text);
-}
-
-/* On this device and, where it is a CPU, on others with SSE, AVX and AVX-512. */
-static void check_guesses(const struct implementation *impl, const struct device *device,
-                          const void *problem) {
-    check_guess(impl, device, problem);
-    for (unsigned lanes = 4; lanes <= 16 && device->is_cpu; lanes *= 2) {
-        struct device other = *device;
-        other.f32_lanes = lanes;
-        check_guess(impl, &other, problem);
-    }
-}
-
 /* A guess is legal, for every head dimension and mask. */
 static void test_guesses_fit(void **state) {
     (void)state;
