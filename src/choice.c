@@ -91,7 +91,7 @@ static bool accept_tuned(void *user, const struct tuned_entry *entry) {
         tuning_note_stale(&wish->ctx->tuning, entry);
         return false;
     }
-    impl->guess(device, wish->problem, wish->choice->values);
+    tunables_guess(impl, device, wish->problem, wish->choice->values);
     if (tunables_parse(impl, entry->tunables, wish->choice->values) != CLAT_OK ||
         !impl->fits(device, wish->problem, wish->choice->values))
         return false;
@@ -117,7 +117,7 @@ static clat_status choose_guess(const struct wish *wish) {
     clat_status st = CLAT_OK;
     struct choice *choice = wish->choice;
     TRY(wish->implementation ? choose_named(wish) : choose_first(wish));
-    choice->impl->guess(&wish->ctx->device, wish->problem, choice->values);
+    tunables_guess(choice->impl, &wish->ctx->device, wish->problem, choice->values);
     strcpy(choice->from, "guess");
     if (wish->tunables != NULL) {
         TRY(tunables_parse(choice->impl, wish->tunables, choice->values));

@@ -30,6 +30,13 @@ void launch_free(struct launch *launch) {
     }
 }
 
+void tunables_guess(const struct implementation *impl, const struct device *device,
+                    const void *problem, int *values) {
+    for (unsigned i = 0; i < impl->n_tunables; i++)
+        values[i] = impl->tunables[i].fallback;
+    impl->guess(device, problem, values);
+}
+
 void tunables_print(const struct implementation *impl, const int *values, struct text *out) {
     for (unsigned i = 0; i < impl->n_tunables; i++)
         text_printf(out, "%s%s=%d", i ? " " : "", impl->tunables[i].name, values[i]);

@@ -42,6 +42,12 @@ struct tunable {
 #define TUNABLE_INDEX(name, meaning, fallback, ...) T_##name,
 #define TUNABLE_ROW(name, meaning, fallback, ...) {#name, meaning, fallback, {__VA_ARGS__}},
 
+struct implementation;
+
+/* An implementation's guess, on top of its table's defaults. */
+void tunables_guess(const struct implementation *impl, const struct device *device,
+                    const void *problem, int *values);
+
 /* The length of a candidate list. */
 unsigned tunable_count(const struct tunable *tunable);
 
@@ -101,7 +107,7 @@ void launch_free(struct launch *launch);
 
 /*
  * One way to run an operator on one class of device. `problem` is the operator's own normalised
- * struct. All four are pure: runtime, tuner and tests use the same ones.
+ * struct. All five are pure: runtime, tuner and tests use the same ones.
  */
 struct implementation {
     const char *name;   /* "cpu" */
@@ -115,7 +121,8 @@ struct implementation {
     bool (*prefers)(const struct device *device);
     /* Are these values (each one of its candidates) legal together? */
     bool (*fits)(const struct device *device, const void *problem, const int *values);
-    /* Good values from device facts, before any tuning. They must fit. */
+    /* Good values from device facts, before any tuning, over the table's defaults, which `values`
+     * holds already. They must fit. */
     void (*guess)(const struct device *device, const void *problem, int *values);
     /* Kernels, launch shapes, arguments, workspace. */
     clat_status (*launch)(const struct device *device, const void *problem, const int *values,

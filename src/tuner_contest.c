@@ -169,7 +169,7 @@ clat_status contest_search(struct contest *contest, double end) {
     const struct tuner *tuner = subject->tuner;
     int guess[OP_MAX_TUNABLES] = {0}, values[OP_MAX_TUNABLES] = {0};
     clat_status st = CLAT_OK;
-    contest->impl->guess(&tuner->ctx->device, subject->bench.problem, guess);
+    tunables_guess(contest->impl, &tuner->ctx->device, subject->bench.problem, guess);
     TRY(try_candidate(contest, guess, true, end));
     if (!tuner->cancelled && clock_seconds() < end && plan_values(contest, guess, values))
         TRY(try_candidate(contest, values, false, end));

@@ -90,7 +90,7 @@ static void check_guess(const struct implementation *impl, const struct device *
                         const void *problem) {
     int values[OP_MAX_TUNABLES] = {0}, parsed[OP_MAX_TUNABLES] = {0};
     struct text text = {0};
-    impl->guess(device, problem, values);
+    tunables_guess(impl, device, problem, values);
     assert_true(impl->fits(device, problem, values));
     tunables_print(impl, values, &text);
     assert_ok(tunables_parse(impl, text_string(&text), parsed)); /* all are candidates */

@@ -42,6 +42,7 @@ static int run_command(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     peer_openblas_unshackle(argv);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* whole lines as they come, also into a pipe */
     if (argc < 2) {
         print_usage(stderr);
         return TOOL_USAGE;
