@@ -22,7 +22,8 @@ void tuned_entry_copy(struct tuned_entry *out, const struct tuned_entry *entry) 
     }
 }
 
-bool shape_align(const struct shape *a, const struct shape *b, uint64_t other[OP_MAX_DIMS]) {
+/* true: the two have the same dims, in any order; `other` then holds b's values in a's order. */
+static bool shape_align(const struct shape *a, const struct shape *b, uint64_t other[OP_MAX_DIMS]) {
     if (a->count != b->count)
         return false;
     for (unsigned i = 0; i < a->count; i++) {

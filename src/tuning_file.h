@@ -48,7 +48,4 @@ clat_status tuned_list_put(struct tuned_entry **entries, size_t *count, size_t *
 /* A path that is too long loses its beginning, the end says more. */
 void tuned_copy_tail(char *out, size_t size, const char *path);
 
-/* true: the two have the same dims, in any order; `other` then holds b's values in a's order. */
-bool shape_align(const struct shape *a, const struct shape *b, uint64_t other[OP_MAX_DIMS]);
-
 #endif
