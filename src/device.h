@@ -16,7 +16,8 @@ enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL
 /* X(enumerator, name, meaning). Each has a probe in probe.c. */
 #define CAPABILITY_MAP(X)                                                                          \
     X(CAP_F64, "f64", "double arithmetic")                                                         \
-    X(CAP_F16_ARITHMETIC, "f16_arithmetic", "half arithmetic, reported by the driver or not")
+    X(CAP_F16_ARITHMETIC, "f16_arithmetic", "half arithmetic, reported by the driver or not")      \
+    X(CAP_BF16_DOT, "bf16_dot", "AVX-512's dot products of bf16 pairs, by inline assembly")
 
 enum capability {
 #define CAPABILITY_ENUM(enumerator, name, meaning) enumerator,

@@ -10,8 +10,10 @@ enum { PROBE_VALUES = 4 };
 /* The kernel maps in[i] to out[i] in one work-item; the results are compared exactly. */
 struct probe {
     const char *name;
-    const char *extension;
+    const char *extension; /* NULL: none is needed */
     const char *source;
+    /* false: running the kernel would end the process. NULL: it never does. */
+    bool (*is_safe)(const struct device *device);
     float in[PROBE_VALUES], expected[PROBE_VALUES];
 };
 
@@ -21,6 +23,16 @@ struct probe {
     "    for (int i = 0; i < 4; i++)\n"                                                            \
     "        out[i] = (float)(" expression ");\n"                                                  \
     "}\n"
+
+/* The device is the CPU this runs on, and has the instruction. */
+static bool has_bf16_dot(const struct device *device) {
+#if defined(__x86_64__)
+    return device->is_cpu && device->f32_lanes == 16 && __builtin_cpu_supports("avx512bf16");
+#else
+    (void)device;
+    return false;
+#endif
+}
 
 static const struct probe probes[CAP_COUNT] = {
     /* What x + 2^-40 keeps of the 2^-40: all of it in double, nothing in float. */
@@ -32,6 +44,18 @@ static const struct probe probes[CAP_COUNT] = {
     [CAP_F16_ARITHMETIC] = {"f16_arithmetic", "cl_khr_fp16",
                             PROBE_KERNEL("cl_khr_fp16", "(half)in[i] + (half)1.0f"),
                             .in = {2048, 1, -3, 0.5f}, .expected = {2048, 2, -2, 1.5f}},
+    /* in[i] + (1, 2) . (3, 0.5), in every lane. */
+    [CAP_BF16_DOT] =
+        {"bf16_dot", NULL,
+         "__kernel void probe(__global const float *in, __global float *out) {\n"
+         "    const uint16 a = 0x40003f80u, b = 0x3f004040u;\n"
+         "    for (int i = 0; i < 4; i++) {\n"
+         "        float16 sum = in[i];\n"
+         "        __asm__(\"vdpbf16ps %2, %1, %0\" : \"+v\"(sum) : \"v\"(a), \"v\"(b));\n"
+         "        out[i] = all(sum.lo == sum.hi) ? sum.s5 : 0.0f;\n"
+         "    }\n"
+         "}\n",
+         has_bf16_dot, .in = {2048, 1, -3, 0.5f}, .expected = {2052, 5, 1, 4.5f}},
 };
 
 enum verdict { VERDICT_UNKNOWN = -1, VERDICT_NO = 0, VERDICT_YES = 1 };
@@ -95,7 +119,9 @@ static enum verdict build_and_run(const struct device *device, const struct prob
     /* Compilers made of clang go by the list of extensions, and PoCL's prints to stderr when it
      * refuses: no need to ask. Others, such as NVIDIA's, compile more than they report. */
     if ((device->vendor == VENDOR_POCL || device->vendor == VENDOR_MESA) &&
-        !has_extension(device->id, probe->extension))
+        probe->extension != NULL && !has_extension(device->id, probe->extension))
+        return VERDICT_NO;
+    if (probe->is_safe != NULL && !probe->is_safe(device))
         return VERDICT_NO;
     cl_int err = CL_SUCCESS;
     const char *source = probe->source;

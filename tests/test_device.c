@@ -307,6 +307,8 @@ static void test_probes(void **state) {
         assert_true(device_can(&device, CAP_F16_ARITHMETIC));
     if (device.vendor == VENDOR_POCL && !reports(&device, "cl_khr_fp16"))
         assert_false(device_can(&device, CAP_F16_ARITHMETIC));
+    if (!device.is_cpu || device.f32_lanes < 16)
+        assert_false(device_can(&device, CAP_BF16_DOT));
     assert_string_equal(clat_error_text(), "");
     device_close(&device);
 }

@@ -114,6 +114,17 @@ typedef enum clat_dtype {
     CLAT_BF16 = 4
 } clat_dtype;
 
+/*
+ * How f16 and bf16 operands are multiplied. NATIVE permits a device's own instructions for the
+ * stored type where an implementation has them, and changes nothing elsewhere; the plan's
+ * explanation says what it uses. Sums are f32 either way. docs/numerics.md has the error bounds.
+ */
+typedef enum clat_precision {
+    CLAT_PRECISION_F32 = 0,   /* operands are widened, products and sums are f32 */
+    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0, and attention may round its
+                                 weights to the stored type before they multiply V */
+} clat_precision;
+
 /* Bytes of one element; 0 for a value that is not a type. */
 CLAT_API size_t clat_dtype_bytes(clat_dtype dtype);
 
@@ -187,6 +198,7 @@ typedef struct clat_device_info {
     uint64_t global_bytes, local_bytes;
     bool f64; /* proven by running a probe, like the next */
     bool f16_arithmetic;
+    bool bf16_dot;          /* native dot products of bf16, for CLAT_PRECISION_NATIVE */
     const char *cache_dir;  /* "" when there is no disk cache */
     const char *tuned_file; /* "" when there is none */
     size_t tuned_entries;   /* usable tuned values loaded, shipped ones included */
@@ -351,6 +363,7 @@ typedef struct clat_gemm_problem {
                                             matrix. C: 0 means tight */
     clat_bias bias;                      /* the same bias for every batch element */
     clat_activation activation;
+    clat_precision precision;   /* f16 and bf16 only; ignored for f32 and f64 */
     const char *implementation; /* NULL: the best. "cpu", "simt": that one or an error */
     const char *tunables;       /* NULL: tuned values, else a guess. "MR=8 NV=2": these over the
                                    guess; requires `implementation` */
@@ -417,11 +430,12 @@ typedef struct clat_attention_problem {
     clat_dtype dtype;              /* Q, K, V, O: f32, f16 or bf16. Arithmetic is f32 */
     size_t batch, heads, kv_heads; /* kv_heads divides heads; 0: heads */
     size_t seq_q, seq_k;
-    size_t head_dim;         /* 1 .. 256 */
-    clat_strides q, k, v, o; /* all zero: BHND. Packed QKV: three views of one buffer */
-    double scale;            /* 0: 1 / sqrt(head_dim) */
-    const clat_mask *mask;   /* NULL: every key is visible */
-    bool logsumexp;          /* also write it: [batch][heads][seq_q], f32, dense */
+    size_t head_dim;          /* 1 .. 256 */
+    clat_strides q, k, v, o;  /* all zero: BHND. Packed QKV: three views of one buffer */
+    double scale;             /* 0: 1 / sqrt(head_dim) */
+    const clat_mask *mask;    /* NULL: every key is visible */
+    bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
+    clat_precision precision; /* f16 and bf16 only; ignored for f32 */
     const char *implementation, *tunables; /* as in clat_gemm_problem */
 } clat_attention_problem;
 
@@ -470,6 +484,7 @@ typedef struct clat_mha_problem {
     double scale;                     /* 0: 1 / sqrt(head_dim) */
     const clat_mask *mask;
     bool bias;                  /* bqkv and bo are present */
+    clat_precision precision;   /* of every part; f16 and bf16 only */
     const char *implementation; /* NULL: the best for each part; else used for all parts */
 } clat_mha_problem;
 

@@ -56,8 +56,8 @@ static void shape(const void *problem, struct shape *out) {
         .count = 4,
         .dim = {
             {"batch", a->batch}, {"heads", a->heads}, {"seq_q", a->seq_q}, {"seq_k", a->seq_k}}};
-    snprintf(out->variant, sizeof out->variant, "%s d%zu %s", clat_dtype_name(a->dtype),
-             a->head_dim, mask_class(a));
+    snprintf(out->variant, sizeof out->variant, "%s%s d%zu %s", clat_dtype_name(a->dtype),
+             a->precision == CLAT_PRECISION_NATIVE ? " native" : "", a->head_dim, mask_class(a));
     if (a->mask == NULL)
         return;
     /* Tiles that suit one size of blocks straddle the edges of another. */

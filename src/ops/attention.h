@@ -20,6 +20,7 @@ struct attention {
     struct mask_band band; /* zero where there is a mask */
     clat_dtype dtype;
     uint32_t logsumexp;
+    clat_precision precision; /* F32 where the type leaves no choice */
 };
 
 /* Operands in the order of binding.buffer and of the trial's operands. */

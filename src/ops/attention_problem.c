@@ -76,6 +76,10 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
     if (problem->dtype != CLAT_F32 && problem->dtype != CLAT_F16 && problem->dtype != CLAT_BF16)
         TRY(status_fail(CLAT_INVALID_TYPE, "problem.dtype is %s, must be f32, f16 or bf16",
                         problem->dtype ? clat_dtype_name(problem->dtype) : "not given"));
+    if ((unsigned)problem->precision > CLAT_PRECISION_NATIVE)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT,
+                        "problem.precision is %d, which is not one of its names",
+                        (int)problem->precision));
     if (!isfinite(problem->scale))
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "problem.scale is not finite"));
     /* Kernels take weights as powers of 2, in f32. */
@@ -90,6 +94,8 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
     out->seq_k = problem->seq_k;
     out->head_dim = problem->head_dim;
     out->logsumexp = problem->logsumexp;
+    if (problem->dtype != CLAT_F32)
+        out->precision = problem->precision;
     out->q = problem->q, out->k = problem->k, out->v = problem->v, out->o = problem->o;
     TRY(check_sizes(out));
     out->scale = problem->scale != 0 ? problem->scale : 1 / sqrt((double)problem->head_dim);
@@ -154,6 +160,8 @@ static void print_strides(const struct attention *a, const char *name, enum atte
 void attention_print(const void *problem, struct text *out) {
     const struct attention *a = problem;
     text_printf(out, "%s ", clat_dtype_name(a->dtype));
+    if (a->precision == CLAT_PRECISION_NATIVE)
+        text_printf(out, "native ");
     if (a->mask != NULL)
         mask_print(a->mask, out);
     else

@@ -20,9 +20,10 @@ static void shape(const void *problem, struct shape *out) {
     const char *const names[] = {"m", "n", "k", "batch"};
     const size_t sizes[] = {gemm->m, gemm->n, gemm->k, gemm->batch};
     memset(out, 0, sizeof *out);
-    snprintf(out->variant, sizeof out->variant, "%s%s%s %c%c", clat_dtype_name(gemm->dtype),
+    snprintf(out->variant, sizeof out->variant, "%s%s%s%s %c%c", clat_dtype_name(gemm->dtype),
              widened ? ">" : "", widened ? clat_dtype_name(gemm->dtype_c) : "",
-             gemm->trans_a ? 'T' : 'N', gemm->trans_b ? 'T' : 'N');
+             gemm->precision == CLAT_PRECISION_NATIVE ? " native" : "", gemm->trans_a ? 'T' : 'N',
+             gemm->trans_b ? 'T' : 'N');
     out->count = 4;
     for (unsigned i = 0; i < out->count; i++) {
         out->dim[i].name = names[i];

@@ -19,7 +19,8 @@ struct gemm {
     clat_batching batching;
     clat_bias bias;
     clat_activation activation;
-    clat_layout layout; /* the caller's: column-major means that a and b are swapped */
+    clat_precision precision; /* F32 where the type leaves no choice */
+    clat_layout layout;       /* the caller's: column-major means that a and b are swapped */
 };
 
 /* Operands in the order of the kernels' arguments (cl/gemm.clh). */

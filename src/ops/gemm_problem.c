@@ -38,6 +38,7 @@ static clat_status check_enumerators(const clat_gemm_problem *problem) {
     TRY(check_enumerator("batching", problem->batching, CLAT_BATCH_OFFSETS));
     TRY(check_enumerator("bias", problem->bias, CLAT_BIAS_COLUMN));
     TRY(check_enumerator("activation", problem->activation, CLAT_ACT_SILU));
+    TRY(check_enumerator("precision", problem->precision, CLAT_PRECISION_NATIVE));
 out:
     return st;
 }
@@ -119,6 +120,8 @@ static void fill(struct gemm *out, const clat_gemm_problem *problem, const struc
     if (swap && problem->bias != CLAT_BIAS_NONE)
         out->bias = problem->bias == CLAT_BIAS_ROW ? CLAT_BIAS_COLUMN : CLAT_BIAS_ROW;
     out->activation = problem->activation;
+    if (problem->dtype == CLAT_F16 || problem->dtype == CLAT_BF16)
+        out->precision = problem->precision;
     out->layout = problem->layout;
 }
 
@@ -172,6 +175,8 @@ void gemm_print(const void *problem, struct text *out) {
     text_printf(out, "%s", clat_dtype_name(gemm->dtype));
     if (gemm->dtype_c != gemm->dtype)
         text_printf(out, ">%s", clat_dtype_name(gemm->dtype_c));
+    if (gemm->precision == CLAT_PRECISION_NATIVE)
+        text_printf(out, " native");
     text_printf(out, " %s %c%c m=%zu n=%zu k=%zu", swap ? "col" : "row", ta ? 'T' : 'N',
                 tb ? 'T' : 'N', swap ? gemm->n : gemm->m, swap ? gemm->m : gemm->n, gemm->k);
     print_strides(gemm, out);

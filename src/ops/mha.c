@@ -11,6 +11,7 @@
 #include "../context.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { PART_QKV, PART_ATTENTION, PART_OUT, N_PARTS };
@@ -46,14 +47,15 @@ static void shape(const void *problem, struct shape *out) {
     *out = (struct shape){
         .count = 4,
         .dim = {{"batch", p->batch}, {"seq", p->seq}, {"embed", p->embed}, {"heads", p->heads}}};
-    strcpy(out->variant, clat_dtype_name(p->dtype));
+    snprintf(out->variant, sizeof out->variant, "%s%s", clat_dtype_name(p->dtype),
+             p->precision == CLAT_PRECISION_NATIVE ? " native" : "");
 }
 
 static void print(const void *problem, struct text *out) {
     const struct mha *p = problem;
-    text_printf(out, "mha %s batch=%zu seq=%zu embed=%zu heads=%zu kv_heads=%zu head_dim=%zu ",
-                clat_dtype_name(p->dtype), p->batch, p->seq, p->embed, p->heads, p->kv_heads,
-                p->head_dim);
+    text_printf(out, "mha %s%s batch=%zu seq=%zu embed=%zu heads=%zu kv_heads=%zu head_dim=%zu ",
+                clat_dtype_name(p->dtype), p->precision == CLAT_PRECISION_NATIVE ? " native" : "",
+                p->batch, p->seq, p->embed, p->heads, p->kv_heads, p->head_dim);
     mask_print(p->mask, out);
 }
 
@@ -100,6 +102,10 @@ static clat_status normalise(struct mha *out, const clat_mha_problem *problem) {
                            (int)problem->dtype);
     if (problem->dtype == CLAT_F64)
         return status_fail(CLAT_INVALID_TYPE, "problem.dtype must be f32, f16 or bf16");
+    if ((unsigned)problem->precision > CLAT_PRECISION_NATIVE)
+        return status_fail(CLAT_INVALID_ARGUMENT,
+                           "problem.precision is %d, which is not one of its names",
+                           (int)problem->precision);
     if (problem->heads == 0)
         return status_fail(CLAT_INVALID_SIZE, "problem.heads is 0");
     if (problem->head_dim == 0 && problem->embed % problem->heads != 0)
@@ -118,6 +124,8 @@ static clat_status normalise(struct mha *out, const clat_mha_problem *problem) {
     out->scale = problem->scale;
     out->mask = (clat_mask *)(uintptr_t)problem->mask;
     out->bias = problem->bias;
+    if (problem->dtype != CLAT_F32)
+        out->precision = problem->precision;
     if (out->head_dim == 0 || out->head_dim > 256)
         return status_fail(CLAT_INVALID_SIZE, "problem.head_dim is %zu; it must be 1 to 256",
                            out->head_dim);
@@ -138,6 +146,7 @@ static clat_status plan_projection(clat_plan **out, clat_context *ctx, const str
     gemm.k = k;
     gemm.trans_b = CLAT_TRANS;
     gemm.bias = p->bias ? CLAT_BIAS_COLUMN : CLAT_BIAS_NONE;
+    gemm.precision = p->precision;
     gemm.implementation = implementation;
     return clat_gemm_plan(out, ctx, &gemm);
 }
@@ -156,6 +165,7 @@ static clat_status plan_attention(clat_plan **out, clat_context *ctx, const stru
     attention.o = (clat_strides)CLAT_STRIDES_BNHD(p->heads, p->seq, d);
     attention.scale = p->scale;
     attention.mask = p->mask;
+    attention.precision = p->precision;
     attention.implementation = implementation;
     return clat_attention_plan(out, ctx, &attention);
 }

@@ -11,6 +11,7 @@ struct mha {
     clat_mask *mask;
     clat_dtype dtype;
     uint32_t bias;
+    clat_precision precision; /* F32 where the type leaves no choice */
 };
 
 extern const struct operation mha_operation;
