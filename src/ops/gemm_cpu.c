@@ -13,7 +13,9 @@
     X(NV, "vectors across the register tile", 2, 1, 2, 3, 4)                                       \
     X(KC, "depth of a packed block", 256, 128, 256, 384, 512)                                      \
     X(MC, "rows of C for one work-group, at most", 192, 24, 48, 96, 192, 384)                      \
-    X(NC, "columns of C for one work-group, at most", 256, 64, 128, 256, 512)
+    X(NC, "columns of C for one work-group, at most", 256, 64, 128, 256, 512)                      \
+    X(SHARED, "pack operands once, for all work-groups", 1, 0, 1)                                  \
+    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 2, 4, 8)
 
 enum { GEMM_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
 
@@ -21,7 +23,7 @@ static const struct tunable tunables[] = {GEMM_CPU_TUNABLES(TUNABLE_ROW)};
 
 enum {
     /* Private memory lies on the stacks of the runtime's threads. */
-    PRIVATE_BYTES = 512 * 1024,
+    PRIVATE_BYTES = 1024 * 1024,
     /* Fewer multiply-adds than this are not worth a work-group of their own. */
     GROUP_WORK = 1 << 16,
     /* Work-groups per core, so that the last ones to finish do not keep the others waiting long. */
@@ -61,9 +63,10 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const size_t vw = (size_t)values[T_VW], nr = vw * (size_t)values[T_NV];
     const size_t mc = (size_t)values[T_MC], nc = (size_t)values[T_NC], kc = (size_t)values[T_KC];
     const size_t bytes = gemm_real_bytes(problem);
+    const size_t packed = values[T_SHARED] ? 0 : (mc + nr) * kc;
     return vw * bytes <= 64 && nc >= nr && mc >= (size_t)values[T_MR] &&
            registers_used(device, problem, values) <= registers_available(device) &&
-           (mc * kc + mc * nc + nr * kc) * bytes <= PRIVATE_BYTES;
+           (mc * nc + packed) * bytes <= PRIVATE_BYTES;
 }
 
 /* Relative time of the whole product with this register tile: two vector multiply-adds and two
@@ -139,26 +142,64 @@ static void choose_block(const struct device *device, const struct gemm *gemm, c
     *block_n = ceil_div(tiles_n, ceil_div(tiles_n, n)) * nr;
 }
 
+/* Words of a packed tile of `width` lines, as in the kernel. */
+static size_t tile_words(const int *values, size_t block_k, size_t width) {
+    return block_k * width + (size_t)values[T_VW];
+}
+
+/* All tiles of A and panels of B. */
+static size_t packed_bytes(const struct gemm *gemm, const int *values, size_t block_k) {
+    const size_t mr = (size_t)values[T_MR], nr = (size_t)(values[T_NV] * values[T_VW]);
+    return gemm->batch * ceil_div(gemm->k, block_k) *
+           (ceil_div(gemm->m, mr) * tile_words(values, block_k, mr) +
+            ceil_div(gemm->n, nr) * tile_words(values, block_k, nr)) *
+           gemm_real_bytes(gemm);
+}
+
+static void set_pass(struct pass *pass, size_t x, size_t y, size_t z) {
+    const size_t global[] = {x, y, z};
+    pass->dims = 3;
+    for (unsigned i = 0; i < 3; i++) {
+        pass->global[i] = global[i];
+        pass->local[i] = 1;
+    }
+}
+
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     const struct gemm *gemm = problem;
-    struct pass *pass = &out->passes[out->n_passes++];
+    struct pass *pass = &out->passes[0];
     struct gemm_params params;
     size_t block_m, block_n;
     gemm_launch_common(gemm, out, pass);
+    text_printf(&out->defines, "#define BF16_DOT %d\n", 0);
     choose_block(device, gemm, values, &block_m, &block_n);
+    /* Blocks of about the same depth. */
+    const size_t blocks_k = gemm->k ? ceil_div(gemm->k, (size_t)values[T_KC]) : 1;
+    const size_t block_k = gemm->k ? round_up(ceil_div(gemm->k, blocks_k), 2) : 2;
+    const size_t batch = smaller(gemm->batch, MAX_GRID_Z);
 
     memcpy(&params, out->params, sizeof params);
     params.block_m = (gemm_size)block_m;
     params.block_n = (gemm_size)block_n;
+    params.block_k = (gemm_size)block_k;
     memcpy(out->params, &params, sizeof params);
 
-    pass->dims = 3;
-    pass->global[0] = ceil_div(gemm->n, block_n);
-    pass->global[1] = ceil_div(gemm->m, block_m);
-    pass->global[2] = smaller(gemm->batch, MAX_GRID_Z);
-    for (unsigned i = 0; i < 3; i++)
-        pass->local[i] = 1;
+    if (values[T_SHARED]) {
+        const size_t mr = (size_t)values[T_MR], nr = (size_t)(values[T_NV] * values[T_VW]);
+        const size_t mc = (size_t)values[T_MC] / mr * mr, nc = (size_t)values[T_NC] / nr * nr;
+        pass_arg(pass, ARG_WORKSPACE, 0, 0);
+        out->passes[out->n_passes] = *pass;
+        out->passes[out->n_passes].kernel = "pack";
+        set_pass(&out->passes[out->n_passes++], ceil_div(gemm->m, mc) + ceil_div(gemm->n, nc),
+                 blocks_k, batch);
+        out->passes[out->n_passes] = *pass;
+        out->passes[out->n_passes].kernel = "gemm";
+        out->workspace_bytes = packed_bytes(gemm, values, block_k);
+        pass = &out->passes[out->n_passes];
+    }
+    out->n_passes++;
+    set_pass(pass, ceil_div(gemm->n, block_n), ceil_div(gemm->m, block_m), batch);
     return CLAT_OK;
 }
 
