@@ -66,6 +66,6 @@ unsigned device_vector_registers(const struct device *device);
 const char *device_vendor_slug(enum vendor vendor);
 
 /* Proven once per device, driver and library version; a probe that cannot run counts as false. */
-bool device_can(struct device *device, enum capability capability);
+bool device_can(const struct device *device, enum capability capability);
 
 #endif

@@ -170,8 +170,10 @@ static enum verdict find_verdict(const struct device *device, const struct probe
     return verdict;
 }
 
-/* Two threads may run the same probe at once; that beats holding the lock while a driver works. */
-bool device_can(struct device *device, enum capability capability) {
+/* Two threads may run the same probe at once; that beats holding the lock while a driver works. A
+ * device does not change by being asked: that the answer is remembered is nobody else's affair. */
+bool device_can(const struct device *asked, enum capability capability) {
+    struct device *device = (struct device *)asked;
     pthread_mutex_lock(&device->probe_lock);
     signed char known = device->verdict[capability];
     pthread_mutex_unlock(&device->probe_lock);

@@ -36,7 +36,7 @@ static double flops(const void *problem) {
     return 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->batch;
 }
 
-static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_simt, NULL};
+static const struct implementation *const implementations[] = {&gemm_dot_cpu, &gemm_cpu, &gemm_simt, NULL};
 
 const struct operation gemm_operation = {
     .name = "gemm",
@@ -55,23 +55,41 @@ size_t gemm_real_bytes(const struct gemm *gemm) {
     return gemm->dtype == CLAT_F64 ? sizeof(cl_double) : sizeof(cl_float);
 }
 
-bool gemm_supports_dtype(struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]) {
+bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]) {
     if (gemm->dtype != CLAT_F64 || device_can(device, CAP_F64))
         return true;
     snprintf(why, OP_WHY_BYTES, "the device has no f64");
     return false;
 }
 
-void gemm_launch_common(const struct gemm *gemm, struct launch *out, struct pass *pass) {
+bool gemm_uses_bf16_dot(const struct device *device, const struct gemm *gemm) {
+    return gemm->precision == CLAT_PRECISION_NATIVE && gemm->dtype == CLAT_BF16 &&
+           device_can(device, CAP_BF16_DOT);
+}
+
+struct gemm gemm_swapped(const struct gemm *gemm) {
+    struct gemm swapped = *gemm;
+    swapped.m = gemm->n, swapped.n = gemm->m;
+    swapped.lda = gemm->ldb, swapped.ldb = gemm->lda;
+    swapped.stride_a = gemm->stride_b, swapped.stride_b = gemm->stride_a;
+    swapped.trans_a = gemm->trans_b ? CLAT_NO_TRANS : CLAT_TRANS;
+    swapped.trans_b = gemm->trans_a ? CLAT_NO_TRANS : CLAT_TRANS;
+    if (gemm->bias != CLAT_BIAS_NONE)
+        swapped.bias = gemm->bias == CLAT_BIAS_ROW ? CLAT_BIAS_COLUMN : CLAT_BIAS_ROW;
+    return swapped;
+}
+
+void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *out,
+                        struct pass *pass) {
     static const char *const activation[] = {"none", "relu", "gelu", "silu"};
     const bool lists = gemm->batching == CLAT_BATCH_OFFSETS;
     text_printf(&out->defines,
                 "#define DTYPE %s\n#define DTYPE_C %s\n#define TRANS_A %d\n#define TRANS_B %d\n"
                 "#define BIAS %d\n#define ACTIVATION %s\n#define BATCH_OFFSETS %d\n"
-                "#define NEED_F64 %d\n",
+                "#define NEED_F64 %d\n#define SWAP %d\n",
                 clat_dtype_name(gemm->dtype), clat_dtype_name(gemm->dtype_c), gemm->trans_a,
                 gemm->trans_b, gemm->bias, activation[gemm->activation], lists,
-                gemm->dtype == CLAT_F64);
+                gemm->dtype == CLAT_F64, swapped);
 
     const struct gemm_params params = {
         .m = (gemm_size)gemm->m,
@@ -90,14 +108,19 @@ void gemm_launch_common(const struct gemm *gemm, struct launch *out, struct pass
     out->params_bytes = sizeof params;
 
     pass->kernel = "gemm";
-    pass_arg(pass, ARG_BUFFER, GEMM_A, 0);
-    pass_arg(pass, ARG_BUFFER, GEMM_B, 0);
+    pass_arg(pass, ARG_BUFFER, swapped ? GEMM_B : GEMM_A, 0);
+    pass_arg(pass, ARG_BUFFER, swapped ? GEMM_A : GEMM_B, 0);
     pass_arg(pass, ARG_BUFFER, GEMM_C, 0);
     pass_arg(pass, ARG_PARAMS, 0, 0);
     if (gemm->bias != CLAT_BIAS_NONE)
         pass_arg(pass, ARG_BUFFER, GEMM_BIAS, 0);
-    for (unsigned role = GEMM_A_OFFSETS; lists && role <= GEMM_BETAS; role++)
-        pass_arg(pass, ARG_BUFFER, role, 0);
+    if (lists) {
+        pass_arg(pass, ARG_BUFFER, swapped ? GEMM_B_OFFSETS : GEMM_A_OFFSETS, 0);
+        pass_arg(pass, ARG_BUFFER, swapped ? GEMM_A_OFFSETS : GEMM_B_OFFSETS, 0);
+        pass_arg(pass, ARG_BUFFER, GEMM_C_OFFSETS, 0);
+        pass_arg(pass, ARG_BUFFER, GEMM_ALPHAS, 0);
+        pass_arg(pass, ARG_BUFFER, GEMM_BETAS, 0);
+    }
 }
 
 /* ---- running */

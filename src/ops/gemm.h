@@ -48,17 +48,24 @@ size_t gemm_real_bytes(const struct gemm *gemm);
 /* Checks the caller's problem and fills `*out`: equal problems give equal bytes. */
 clat_status gemm_normalise(struct gemm *out, const clat_gemm_problem *problem);
 
+/* The same product as C^T = op(B)^T op(A)^T: A and B, m and n change roles, C is the same memory. */
+struct gemm gemm_swapped(const struct gemm *gemm);
+
+/* Whether pairs of bf16 are multiplied by the device's own instruction. */
+bool gemm_uses_bf16_dot(const struct device *device, const struct gemm *gemm);
+
 /* "f32 NT m=1024 ..." in the caller's terms. */
 void gemm_print(const void *problem, struct text *out);
 
-/* The variant's #defines, the parameter struct without what a run brings, and the arguments of the
- * one pass. */
-void gemm_launch_common(const struct gemm *gemm, struct launch *out, struct pass *pass);
+/* The variant's #defines, the parameter struct without what a run brings, and the arguments of a
+ * pass. `swapped`: `gemm` comes from gemm_swapped. */
+void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *out,
+                        struct pass *pass);
 
 /* The refusal that all implementations share: f64 on a device without. */
-bool gemm_supports_dtype(struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]);
+bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]);
 
-extern const struct implementation gemm_cpu, gemm_simt;
+extern const struct implementation gemm_dot_cpu, gemm_cpu, gemm_simt;
 extern const struct trial_hooks gemm_trial;
 extern const struct operation gemm_operation;
 

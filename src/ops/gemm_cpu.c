@@ -9,13 +9,17 @@
 
 #define GEMM_CPU_TUNABLES(X)                                                                       \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
-    X(MR, "rows of the register tile", 12, 1, 2, 4, 6, 8, 12)                                      \
+    X(MR, "rows of the register tile", 12, 1, 2, 3, 4, 6, 8, 12)                                   \
     X(NV, "vectors across the register tile", 2, 1, 2, 3, 4)                                       \
-    X(KC, "depth of a packed block", 256, 128, 256, 384, 512)                                      \
-    X(MC, "rows of C for one work-group, at most", 192, 24, 48, 96, 192, 384)                      \
-    X(NC, "columns of C for one work-group, at most", 256, 64, 128, 256, 512)                      \
-    X(SHARED, "pack operands once, for all work-groups", 1, 0, 1)                                  \
-    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 2, 4, 8)
+    X(KC, "depth of a block", 256, 8, 16, 32, 64, 128, 256, 384, 512)                                 \
+    X(MC, "rows of C for one work-group, at most", 192, 12, 24, 48, 96, 192, 384)                  \
+    X(NC, "columns of C for one work-group, at most", 256, 64, 128, 256, 512, 1024, 2048)          \
+    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 2, 4)                                    \
+    X(PACK_A, "pack rows of op(A), else read them in place", 1, 0, 1)                              \
+    X(PACK_B, "pack columns of op(B), else read them in place", 1, 0, 1)                           \
+    X(SHARED, "pack once for all work-groups, else each for itself", 1, 0, 1)                      \
+    X(SPLIT_K, "work-groups that share the k of a block of C", 1, 1, 2, 4, 8, 16)                  \
+    X(SWAP, "multiply as C^T = op(B)^T op(A)^T", 0, 0, 1)
 
 enum { GEMM_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
 
@@ -28,12 +32,93 @@ enum {
     GROUP_WORK = 1 << 16,
     /* Work-groups per core, so that the last ones to finish do not keep the others waiting long. */
     GROUPS_PER_CORE = 4,
+    /* What meets so few rows or columns of the other operand is used too little to be worth
+     * packing, and is read in place. */
+    FEW_LINES = 64,
+    STREAM_DEPTH = 16, /* rows of a large op(B) that are read side by side */
+    SLICE_DEPTH = 512, /* of k, at least, for one of the work-groups that share it */
+    SPLIT_BLOCK = 64,  /* lines of C that are enough for a work-group before k is shared */
     MAX_GRID_Z = 65535
 };
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
+
+/* ---- the problem as one set of values sees it ---- */
+
+static struct gemm oriented(const void *problem, const int *values) {
+    const struct gemm *gemm = problem;
+    return values[T_SWAP] ? gemm_swapped(gemm) : *gemm;
+}
+
+/* Elements of k in a word, see cl/gemm_cpu_words.clh. */
+static size_t k_step(const struct device *device, const struct gemm *gemm) {
+    return gemm_uses_bf16_dot(device, gemm) ? 2 : 1;
+}
+
+struct tiling {
+    size_t mr, nr, tiles_m, tiles_n; /* of a register tile; tiles of C */
+    size_t block_m, block_n;         /* of a work-group */
+    size_t block_k, slice_k, blocks_k;
+    size_t tile_words, panel_words; /* packed */
+};
+
+/* Rows and columns for one work-group, in tiles: as much as the tunables allow, less where there
+ * would be too few work-groups, and all of about the same size. */
+static void choose_block(struct tiling *t, const struct device *device, const struct gemm *gemm,
+                         const int *values) {
+    size_t m = smaller(t->tiles_m, (size_t)values[T_MC] / t->mr);
+    size_t n = smaller(t->tiles_n, (size_t)values[T_NC] / t->nr);
+    const double items = (double)gemm->batch * values[T_SPLIT_K];
+    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK;
+    /* Rows of op(B) that are read in place should not be cut short. */
+    const unsigned per_core = values[T_PACK_B] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2;
+    double wanted = (double)device->compute_units * per_core / items;
+    if (wanted > work)
+        wanted = work;
+    while ((m > 1 || n > 1) &&
+           (double)ceil_div(t->tiles_m, m) * (double)ceil_div(t->tiles_n, n) < wanted) {
+        if (m * t->mr > n * t->nr || n == 1)
+            m = ceil_div(m, 2);
+        else
+            n = ceil_div(n, 2);
+    }
+    t->block_m = ceil_div(t->tiles_m, ceil_div(t->tiles_m, m)) * t->mr;
+    t->block_n = ceil_div(t->tiles_n, ceil_div(t->tiles_n, n)) * t->nr;
+}
+
+static struct tiling tile(const struct device *device, const struct gemm *gemm, const int *values) {
+    const size_t step = k_step(device, gemm), slices = (size_t)values[T_SPLIT_K];
+    const size_t k = gemm->k ? gemm->k : 1, slack = (size_t)values[T_VW];
+    struct tiling t = {.mr = (size_t)values[T_MR], .nr = (size_t)(values[T_NV] * values[T_VW])};
+    t.tiles_m = ceil_div(gemm->m, t.mr);
+    t.tiles_n = ceil_div(gemm->n, t.nr);
+    choose_block(&t, device, gemm, values);
+    /* Slices and blocks of about the same depth. */
+    const size_t slice = ceil_div(k, slices);
+    const size_t per_slice = ceil_div(slice, (size_t)values[T_KC]);
+    t.block_k = round_up(ceil_div(slice, per_slice), step);
+    t.slice_k = t.block_k * per_slice;
+    t.blocks_k = ceil_div(k, t.block_k);
+    t.tile_words = t.block_k / step * t.mr + slack;
+    t.panel_words = t.block_k / step * t.nr + slack;
+    return t;
+}
+
+/* Words of all packed tiles and panels. */
+static double packed_words(const struct gemm *gemm, const struct tiling *t, const int *values) {
+    const double tiles = values[T_PACK_A] ? (double)t->tiles_m * (double)t->tile_words : 0;
+    const double panels = values[T_PACK_B] ? (double)t->tiles_n * (double)t->panel_words : 0;
+    return values[T_SHARED] ? (tiles + panels) * (double)t->blocks_k * (double)gemm->batch : 0;
+}
+
+static double workspace_words(const struct gemm *gemm, const struct tiling *t, const int *values) {
+    const double sums = (double)gemm->m * (double)gemm->n * (double)gemm->batch * values[T_SPLIT_K];
+    return packed_words(gemm, t, values) + (values[T_SPLIT_K] > 1 ? sums : 0);
+}
+
+/* ---- legal values ---- */
 
 /* Registers that a tile keeps alive: accumulators, a row of B, one element of A. */
 static size_t registers_used(const struct device *device, const struct gemm *gemm,
@@ -59,105 +144,166 @@ static bool prefers(const struct device *device) {
     return device->is_cpu;
 }
 
-static bool fits(const struct device *device, const void *problem, const int *values) {
-    const size_t vw = (size_t)values[T_VW], nr = vw * (size_t)values[T_NV];
-    const size_t mc = (size_t)values[T_MC], nc = (size_t)values[T_NC], kc = (size_t)values[T_KC];
-    const size_t bytes = gemm_real_bytes(problem);
-    const size_t packed = values[T_SHARED] ? 0 : (mc + nr) * kc;
-    return vw * bytes <= 64 && nc >= nr && mc >= (size_t)values[T_MR] &&
-           registers_used(device, problem, values) <= registers_available(device) &&
-           (mc * nc + packed) * bytes <= PRIVATE_BYTES;
+/* In place, an element of A must be a word, a row of B whole vectors of words, and there must be as
+ * many lines as a tile has. */
+static bool fits_in_place(const struct device *device, const struct gemm *gemm, const int *values) {
+    const size_t step = k_step(device, gemm);
+    const bool wide = clat_dtype_bytes(gemm->dtype) == gemm_real_bytes(gemm);
+    return (values[T_PACK_A] || (wide && gemm->m >= (size_t)values[T_MR])) &&
+           (values[T_PACK_B] || (gemm->trans_b == CLAT_NO_TRANS && gemm->k % step == 0 &&
+                                 gemm->n >= (size_t)(values[T_NV] * values[T_VW])));
 }
 
+static bool fits_memory(const struct device *device, const struct gemm *gemm, const int *values) {
+    const struct tiling t = tile(device, gemm, values);
+    const size_t mc = (size_t)values[T_MC], nc = (size_t)values[T_NC], kc = (size_t)values[T_KC];
+    const size_t packed = (values[T_PACK_A] ? mc * kc : 0) + (values[T_PACK_B] ? t.nr * kc : 0);
+    const size_t bytes = gemm_real_bytes(gemm);
+    return (mc * nc + (values[T_SHARED] ? 0 : packed)) * bytes <= PRIVATE_BYTES &&
+           workspace_words(gemm, &t, values) * (double)bytes <=
+               (double)device->max_alloc_bytes / 4;
+}
+
+static bool fits(const struct device *device, const void *problem, const int *values) {
+    const struct gemm gemm = oriented(problem, values);
+    const size_t vw = (size_t)values[T_VW];
+    return (gemm_uses_bf16_dot(device, &gemm) ? vw == 16 : vw * gemm_real_bytes(&gemm) <= 64) &&
+           values[T_NC] >= values[T_NV] * values[T_VW] && values[T_MC] >= values[T_MR] &&
+           (!values[T_SHARED] || values[T_PACK_A] || values[T_PACK_B]) &&
+           registers_used(device, &gemm, values) <= registers_available(device) &&
+           fits_in_place(device, &gemm, values) && fits_memory(device, &gemm, values);
+}
+
+/* ---- good values ---- */
+
 /* Relative time of the whole product with this register tile: two vector multiply-adds and two
- * loads a cycle, four cycles of latency, and padding at the edges. */
+ * loads a cycle, four cycles of latency, one for the loop, and what is computed in vain at the
+ * edges. */
 static double tile_cost(const struct gemm *gemm, const int *values) {
     const double mr = values[T_MR], nv = values[T_NV];
     const double multiply = mr * nv / 2, load = (mr + nv) / 2, latency = 4;
     double step = multiply > load ? multiply : load;
     step = step > latency ? step : latency;
     const size_t nr = (size_t)(values[T_NV] * values[T_VW]);
-    return (step + load / 4) * (double)ceil_div(gemm->m, (size_t)values[T_MR]) *
+    return (step + load / 4 + 1) * (double)ceil_div(gemm->m, (size_t)values[T_MR]) *
            (double)ceil_div(gemm->n, nr);
 }
 
-/* The largest candidate of one tunable with which the others fit; `limit` or less. */
-static void raise_to(const struct device *device, const struct gemm *gemm, int *values,
-                     unsigned index, size_t limit) {
+/* The largest candidate of one tunable that is `limit` or less, with which the others fit. */
+static void raise_to(const struct device *device, const void *problem, int *values, unsigned index,
+                     size_t limit) {
     for (unsigned i = tunable_count(&tunables[index]); i-- > 0;) {
         values[index] = tunables[index].candidates[i];
-        if ((size_t)values[index] <= limit && fits(device, gemm, values))
+        if ((size_t)values[index] <= limit && fits(device, problem, values))
             return;
     }
 }
 
-static void guess(const struct device *device, const void *problem, int *values) {
-    const struct gemm *gemm = problem;
-    const size_t bytes = gemm_real_bytes(gemm);
-    const size_t native = device->f32_lanes * 4u / bytes;
-    values[T_VW] = native >= 16 ? 16 : native >= 8 ? 8 : 4;
-    values[T_KC] = 256;
-    values[T_MC] = tunables[T_MC].candidates[0];
-    values[T_NC] = 256;
-
-    int best[2] = {1, 1};
+/* The register tile of least cost of which a panel takes no more than `panel_bytes`; false where
+ * none fits. */
+static bool choose_tile(const struct device *device, const void *problem, int *values,
+                        size_t panel_bytes) {
+    const struct gemm gemm = oriented(problem, values);
+    const size_t depth = smaller(gemm.k, (size_t)values[T_KC]);
+    const size_t column = (size_t)values[T_VW] * depth * gemm_real_bytes(&gemm);
+    int best[2] = {0, 0};
     double best_cost = 0;
     for (unsigned i = 0; i < tunable_count(&tunables[T_MR]); i++)
         for (unsigned j = 0; j < tunable_count(&tunables[T_NV]); j++) {
             values[T_MR] = tunables[T_MR].candidates[i];
             values[T_NV] = tunables[T_NV].candidates[j];
-            const double cost = tile_cost(gemm, values);
-            if (fits(device, gemm, values) && (best_cost == 0 || cost <= best_cost)) {
+            const double cost = tile_cost(&gemm, values);
+            if ((values[T_NV] == 1 || column * (size_t)values[T_NV] <= panel_bytes) &&
+                fits(device, problem, values) && (best_cost == 0 || cost <= best_cost)) {
                 best_cost = cost;
                 best[0] = values[T_MR], best[1] = values[T_NV];
             }
         }
     values[T_MR] = best[0], values[T_NV] = best[1];
-
-    /* The packed block of A stays in half of the second-level cache. */
-    const size_t cache = device->l2_bytes ? device->l2_bytes : 512 * 1024;
-    raise_to(device, gemm, values, T_MC, cache / 2 / ((size_t)values[T_KC] * bytes));
+    return best_cost > 0;
 }
 
-/* Rows and columns of C for one work-group, in tiles: as much as the tunables allow, less where
- * there would be too few work-groups, and all of about the same size. */
-static void choose_block(const struct device *device, const struct gemm *gemm, const int *values,
-                         size_t *block_m, size_t *block_n) {
-    const size_t mr = (size_t)values[T_MR], nr = (size_t)(values[T_NV] * values[T_VW]);
-    const size_t tiles_m = ceil_div(gemm->m, mr), tiles_n = ceil_div(gemm->n, nr);
-    size_t m = smaller(tiles_m, (size_t)values[T_MC] / mr);
-    size_t n = smaller(tiles_n, (size_t)values[T_NC] / nr);
-    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK;
-    double wanted = (double)device->compute_units * GROUPS_PER_CORE / (double)gemm->batch;
-    if (wanted > work)
-        wanted = work;
-    while ((m > 1 || n > 1) &&
-           (double)ceil_div(tiles_m, m) * (double)ceil_div(tiles_n, n) < wanted) {
-        if (m * mr > n * nr || n == 1)
-            m = ceil_div(m, 2);
-        else
-            n = ceil_div(n, 2);
+/* The same; what cannot be read in place is packed by each work-group. */
+static void choose_tile_in_place(const struct device *device, const void *problem, int *values,
+                                 size_t panel_bytes) {
+    const int pack_a = values[T_PACK_A], pack_b = values[T_PACK_B];
+    for (int pack = 0; pack < 4; pack++) {
+        values[T_PACK_A] = pack_a || (pack & 1);
+        values[T_PACK_B] = pack_b || (pack & 2);
+        if (choose_tile(device, problem, values, panel_bytes))
+            return;
     }
-    *block_m = ceil_div(tiles_m, ceil_div(tiles_m, m)) * mr;
-    *block_n = ceil_div(tiles_n, ceil_div(tiles_n, n)) * nr;
 }
 
-/* Words of a packed tile of `width` lines, as in the kernel. */
-static size_t tile_words(const int *values, size_t block_k, size_t width) {
-    return block_k * width + (size_t)values[T_VW];
+/* C^T = op(B)^T op(A)^T has its few columns as rows: then rows of op(A)^T, which lie in one piece,
+ * can be read in place by vectors. */
+static bool wants_swap(const struct gemm *gemm, const int *values) {
+    return gemm->trans_a == CLAT_TRANS && gemm->n <= FEW_LINES && gemm->n < gemm->m &&
+           (gemm->n < (size_t)values[T_VW] || gemm->k > (size_t)tunables[T_KC].fallback);
 }
 
-/* All tiles of A and panels of B. */
-static size_t packed_bytes(const struct gemm *gemm, const int *values, size_t block_k) {
-    const size_t mr = (size_t)values[T_MR], nr = (size_t)(values[T_NV] * values[T_VW]);
-    return gemm->batch * ceil_div(gemm->k, block_k) *
-           (ceil_div(gemm->m, mr) * tile_words(values, block_k, mr) +
-            ceil_div(gemm->n, nr) * tile_words(values, block_k, nr)) *
-           gemm_real_bytes(gemm);
+/* Where there are fewer blocks of C than make the cores busy. */
+static int guess_split(const struct device *device, const struct gemm *gemm) {
+    const double blocks = (double)ceil_div(gemm->m, SPLIT_BLOCK) *
+                          (double)ceil_div(gemm->n, SPLIT_BLOCK) * (double)gemm->batch;
+    int split = 1;
+    while (split < 16 && blocks * split < (double)device->compute_units * GROUPS_PER_CORE &&
+           gemm->k / (size_t)split >= 2 * SLICE_DEPTH)
+        split *= 2;
+    return split;
 }
 
-static void set_pass(struct pass *pass, size_t x, size_t y, size_t z) {
-    const size_t global[] = {x, y, z};
+static void guess(const struct device *device, const void *problem, int *values) {
+    const size_t bytes = gemm_real_bytes(problem), native = device->f32_lanes * 4u / bytes;
+    const size_t l1 = device->l1_bytes ? device->l1_bytes : 32 * 1024;
+    const size_t l2 = device->l2_bytes ? device->l2_bytes : 512 * 1024;
+    const size_t panel = l1 * 2 / 3; /* the rest of the first cache is for the other operand */
+    values[T_VW] = native >= 16 ? 16 : native >= 8 ? 8 : 4;
+    if (gemm_uses_bf16_dot(device, problem))
+        values[T_VW] = 16;
+    values[T_SWAP] = wants_swap(problem, values);
+    values[T_SHARED] = 0;
+    values[T_MC] = 12;
+    values[T_NC] = 64;
+    values[T_KC] = 256;
+
+    const struct gemm gemm = oriented(problem, values);
+    const double operands = ((double)gemm.m + (double)gemm.n) * (double)gemm.k * (double)bytes;
+    const bool few_rows = gemm.m <= FEW_LINES, few_columns = gemm.n <= FEW_LINES;
+    const bool small = operands <= (double)l2 / 2;
+    values[T_SPLIT_K] = guess_split(device, &gemm);
+    values[T_PACK_A] = !few_rows && !few_columns && !small;
+    values[T_PACK_B] = values[T_PACK_A];
+    if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
+        values[T_KC] = STREAM_DEPTH;
+    choose_tile_in_place(device, problem, values, panel);
+    values[T_UNROLL_K] = values[T_PACK_A] || values[T_PACK_B] ? 1 : 4;
+    if (values[T_KC] == STREAM_DEPTH) {
+        raise_to(device, problem, values, T_MC, round_up(gemm.m, 24) + 24);
+        raise_to(device, problem, values, T_NC, 2048);
+    } else {
+        const size_t nr = (size_t)(values[T_NV] * values[T_VW]);
+        raise_to(device, problem, values, T_KC, panel / (nr * bytes));
+        raise_to(device, problem, values, T_NC, 256);
+        /* A block of A leaves more than half of the second cache to B and C. */
+        raise_to(device, problem, values, T_MC,
+                 smaller(192, l2 * 3 / 8 / ((size_t)values[T_KC] * bytes)));
+    }
+    /* A pass of its own is worth it where several work-groups would pack the same. */
+    if (values[T_PACK_A] && values[T_PACK_B] && gemm.m > (size_t)values[T_MC]) {
+        values[T_SHARED] = 1;
+        values[T_SHARED] = fits(device, problem, values);
+    }
+}
+
+/* ---- launching ---- */
+
+static void add_pass(struct launch *out, const struct pass *like, const char *kernel, size_t x,
+                     size_t y, size_t z) {
+    const size_t global[] = {x, y, z < MAX_GRID_Z ? z : MAX_GRID_Z};
+    struct pass *pass = &out->passes[out->n_passes++];
+    *pass = *like;
+    pass->kernel = kernel;
     pass->dims = 3;
     for (unsigned i = 0; i < 3; i++) {
         pass->global[i] = global[i];
@@ -167,39 +313,34 @@ static void set_pass(struct pass *pass, size_t x, size_t y, size_t z) {
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
-    const struct gemm *gemm = problem;
-    struct pass *pass = &out->passes[0];
+    const struct gemm gemm = oriented(problem, values);
+    const struct tiling t = tile(device, &gemm, values);
+    const size_t words = (size_t)workspace_words(&gemm, &t, values);
+    const size_t slices = (size_t)values[T_SPLIT_K];
+    struct pass pass = {0};
     struct gemm_params params;
-    size_t block_m, block_n;
-    gemm_launch_common(gemm, out, pass);
-    text_printf(&out->defines, "#define BF16_DOT %d\n", 0);
-    choose_block(device, gemm, values, &block_m, &block_n);
-    /* Blocks of about the same depth. */
-    const size_t blocks_k = gemm->k ? ceil_div(gemm->k, (size_t)values[T_KC]) : 1;
-    const size_t block_k = gemm->k ? round_up(ceil_div(gemm->k, blocks_k), 2) : 2;
-    const size_t batch = smaller(gemm->batch, MAX_GRID_Z);
-
+    gemm_launch_common(&gemm, values[T_SWAP], out, &pass);
+    text_printf(&out->defines, "#define BF16_DOT %d\n", gemm_uses_bf16_dot(device, &gemm));
     memcpy(&params, out->params, sizeof params);
-    params.block_m = (gemm_size)block_m;
-    params.block_n = (gemm_size)block_n;
-    params.block_k = (gemm_size)block_k;
+    params.block_m = (gemm_size)t.block_m;
+    params.block_n = (gemm_size)t.block_n;
+    params.block_k = (gemm_size)t.block_k;
+    params.slice_k = (gemm_size)t.slice_k;
+    params.sums_at = (gemm_size)packed_words(&gemm, &t, values);
     memcpy(out->params, &params, sizeof params);
 
-    if (values[T_SHARED]) {
-        const size_t mr = (size_t)values[T_MR], nr = (size_t)(values[T_NV] * values[T_VW]);
-        const size_t mc = (size_t)values[T_MC] / mr * mr, nc = (size_t)values[T_NC] / nr * nr;
-        pass_arg(pass, ARG_WORKSPACE, 0, 0);
-        out->passes[out->n_passes] = *pass;
-        out->passes[out->n_passes].kernel = "pack";
-        set_pass(&out->passes[out->n_passes++], ceil_div(gemm->m, mc) + ceil_div(gemm->n, nc),
-                 blocks_k, batch);
-        out->passes[out->n_passes] = *pass;
-        out->passes[out->n_passes].kernel = "gemm";
-        out->workspace_bytes = packed_bytes(gemm, values, block_k);
-        pass = &out->passes[out->n_passes];
-    }
-    out->n_passes++;
-    set_pass(pass, ceil_div(gemm->n, block_n), ceil_div(gemm->m, block_m), batch);
+    if (words > 0)
+        pass_arg(&pass, ARG_WORKSPACE, 0, 0);
+    out->workspace_bytes = words * gemm_real_bytes(&gemm);
+    const size_t blocks_m = ceil_div(gemm.m, t.block_m), blocks_n = ceil_div(gemm.n, t.block_n);
+    if (values[T_SHARED])
+        add_pass(out, &pass, "pack",
+                 (values[T_PACK_A] ? ceil_div(t.tiles_m, (size_t)values[T_MC] / t.mr) : 0) +
+                     (values[T_PACK_B] ? ceil_div(t.tiles_n, (size_t)values[T_NC] / t.nr) : 0),
+                 t.blocks_k, gemm.batch);
+    add_pass(out, &pass, "gemm", blocks_n, blocks_m, gemm.batch * slices);
+    if (slices > 1)
+        add_pass(out, &pass, "reduce", blocks_n, blocks_m, gemm.batch);
     return CLAT_OK;
 }
 

@@ -72,7 +72,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     (void)device;
     const struct gemm *gemm = problem;
     struct pass *pass = &out->passes[out->n_passes++];
-    gemm_launch_common(gemm, out, pass);
+    gemm_launch_common(gemm, false, out, pass);
     const size_t tiles =
         ceil_div(gemm->m, (size_t)values[T_BM]) * ceil_div(gemm->n, (size_t)values[T_BN]);
     pass->dims = 2;
