@@ -140,7 +140,7 @@ static bool time_first_calls(struct first_calls *calls, const char *ours, const 
 
 /* ---- enqueueing ---- */
 
-enum { CALLS = 32, ROUNDS = 200 };
+enum { CALLS = 32, ROUNDS = 100 };
 
 struct enqueue {
     bool is_attention;
@@ -314,7 +314,7 @@ static char *copy_variable(const char *name) {
 
 bool bench_overhead(const struct tool_common *common) {
     const struct spec specs[] = {suite_gemm(CLAT_F32, "NN", 64, 64, 64),
-                                 suite_gemm(CLAT_F32, "NN", 512, 512, 512),
+                                 suite_gemm(CLAT_F32, "NN", 256, 256, 256),
                                  suite_attention(CLAT_F32, 1, 8, 8, 128, 64, "causal")};
     FILE *file = tool_out(common);
     clat_context *ctx = NULL;

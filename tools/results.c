@@ -31,7 +31,7 @@ static void add_peer(struct results *results, const char *name) {
 static void add_row(struct results *results, const json_t *row) {
     const char *name = string(row, "name"), *peer = string(row, "peer");
     struct result *last = results->count ? &results->rows[results->count - 1] : NULL;
-    if (!last || strcmp(last->name, name) != 0) {
+    if (!last || !last->name || strcmp(last->name, name) != 0) {
         last = &results->rows[results->count++];
         *last = (struct result){.name = name,
                                 .problem = json_object_get(row, "problem"),
