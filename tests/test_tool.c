@@ -207,8 +207,8 @@ static void test_check_sees_wrong_kernels(void **state) {
 }
 
 #define ROW_KEYS                                                                                   \
-    "name", "op", "problem", "dtype", "device", "implementation", "tunables", "ms", "gflops",      \
-        "peer", "peer_ms", "ratio", "max_err", "err_bound", "ok"
+    "name", "group", "op", "problem", "dtype", "device", "implementation", "tunables", "ms",       \
+        "gflops", "peer", "peer_ms", "ratio", "max_err", "err_bound", "ok"
 
 static void test_bench_gemm(void **state) {
     (void)state;
@@ -393,7 +393,7 @@ static void test_bench_suite(void **state) {
     find_row(json, "openblas");
     find_row(json, "onednn");
     expect_output("geometric mean");
-    expect_output("12 problems");
+    expect_output("128 cubed");
     json_decref(json);
 }
 
@@ -419,7 +419,8 @@ static void test_bench_overhead(void **state) {
 static void test_report(void **state) {
     (void)state;
     static const char results[] =
-        "[{\"name\": \"gemm A\", \"problem\": {\"n\": 64}, \"ms\": 2, \"gflops\": 100,"
+        "[{\"name\": \"gemm A\", \"group\": \"small\", \"problem\": {\"n\": 64}, \"ms\": 2, "
+        "\"gflops\": 100,"
         "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
         "  \"peer_ms\": 4, \"ratio\": 2},"
         " {\"name\": \"gemm B\", \"problem\": {\"n\": 128}, \"ms\": 8, \"gflops\": 300,"
@@ -451,7 +452,9 @@ static void test_report(void **state) {
                                 "|---|--:|--:|--:|--:|\n"
                                 "| gemm A | 2.00 | 100 | 2.00 | 0.25 |\n"
                                 "| gemm B | 8.00 | 300 | 0.500 | 0.25 |\n"
-                                "| **geometric mean** | | | **1.00** | |\n"
+                                "| **small: geometric mean** | | | **2.00** | |\n"
+                                "| **small: minimum** | | | **2.00** | |\n"
+                                "| **geometric mean** | | | **0.500** | |\n"
                                 "| **minimum** | | | **0.500** | |\n"
                                 "<!-- end -->\nafter\n");
     snprintf(line, sizeof line, "report --plot gemm '%s'", path);

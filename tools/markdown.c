@@ -14,12 +14,13 @@ static void write_number(FILE *file, double value) {
     fprintf(file, " %s |", value > 0 ? format_number(text, sizeof text, value) : "-");
 }
 
-static void write_totals(FILE *file, const struct results *results, const char *title, bool mean) {
-    fprintf(file, "| **%s** | | |", title);
+static void write_totals(FILE *file, const struct results *results, const char *group,
+                         const char *title, bool mean) {
+    fprintf(file, "| **%s%s%s** | | |", group, group[0] ? ": " : "", title);
     for (unsigned p = 0; p < results->n_peers; p++) {
         double values[2];
         char text[32];
-        if (results_ratios(results, results->peers[p], &values[0], &values[1]))
+        if (results_ratios(results, group, results->peers[p], &values[0], &values[1]))
             fprintf(file, " **%s** |", format_number(text, sizeof text, values[mean ? 0 : 1]));
         else
             fputs(" |", file);
@@ -49,9 +50,9 @@ static void write_table(FILE *file, const struct results *results) {
         else
             fputs(" **wrong** |\n", file);
     }
-    if (results->n_peers) {
-        write_totals(file, results, "geometric mean", true);
-        write_totals(file, results, "minimum", false);
+    for (unsigned g = 0; g < results->n_groups && results->n_peers; g++) {
+        write_totals(file, results, results->groups[g], "geometric mean", true);
+        write_totals(file, results, results->groups[g], "minimum", false);
     }
 }
 

@@ -195,13 +195,14 @@ bool measure_add_json(json_t *rows, const struct measurement *m, const char *dev
     for (unsigned i = 0; i < n_rows; i++) {
         const struct measure_peer *p = m->n_peers ? &m->peers[i] : NULL;
         json_t *row = json_pack(
-            "{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:b}", "name",
-            spec_print(name, sizeof name, &m->spec), "op", spec_op_names[m->spec.op], "problem",
-            spec_json(&m->spec), "dtype", clat_dtype_name(m->spec.dtype), "device", device,
-            "implementation", m->implementation, "tunables", m->tunables, "ms",
-            real_or_null(m->ms, true), "gflops", real_or_null(m->gflops, true), "peer",
-            p ? p->peer->name : NULL, "peer_ms", real_or_null(p ? p->ms : 0, p && p->ms > 0),
-            "ratio", real_or_null(p ? p->ratio : 0, p && p->ratio > 0), "max_err",
+            "{s:s, s:s?, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:b}",
+            "name", spec_print(name, sizeof name, &m->spec), "group", m->spec.group, "op",
+            spec_op_names[m->spec.op], "problem", spec_json(&m->spec), "dtype",
+            clat_dtype_name(m->spec.dtype), "device", device, "implementation", m->implementation,
+            "tunables", m->tunables, "ms", real_or_null(m->ms, true), "gflops",
+            real_or_null(m->gflops, true), "peer", p ? p->peer->name : NULL, "peer_ms",
+            real_or_null(p ? p->ms : 0, p && p->ms > 0), "ratio",
+            real_or_null(p ? p->ratio : 0, p && p->ratio > 0), "max_err",
             real_or_null(m->verdict.worst, true), "err_bound", real_or_null(m->verdict.bound, true),
             "ok", m->verdict.ok);
         if (!row || json_array_append_new(rows, row) != 0)

@@ -19,31 +19,35 @@ static void set_suite(struct results *results, const char *path) {
              (int)(dot ? dot - name : (long)strlen(name)), name);
 }
 
-static void add_peer(struct results *results, const char *name) {
-    for (unsigned i = 0; i < results->n_peers; i++)
-        if (strcmp(results->peers[i], name) == 0)
+/* Adds a name that is not there yet, while there is room. */
+static void add_name(const char **names, unsigned *count, unsigned most, const char *name) {
+    for (unsigned i = 0; i < *count; i++)
+        if (strcmp(names[i], name) == 0)
             return;
-    if (results->n_peers < PEER_MAX)
-        results->peers[results->n_peers++] = name;
+    if (*count < most)
+        names[(*count)++] = name;
 }
 
 /* Rows of the file that differ only in the peer become one. */
 static void add_row(struct results *results, const json_t *row) {
     const char *name = string(row, "name"), *peer = string(row, "peer");
+    const char *group = string(row, "group");
     struct result *last = results->count ? &results->rows[results->count - 1] : NULL;
     if (!last || !last->name || strcmp(last->name, name) != 0) {
         last = &results->rows[results->count++];
         *last = (struct result){.name = name,
+                                .group = group ? group : "",
                                 .problem = json_object_get(row, "problem"),
                                 .ms = number(row, "ms"),
                                 .gflops = number(row, "gflops"),
                                 .error = number(row, "max_err"),
                                 .bound = number(row, "err_bound"),
                                 .ok = json_is_true(json_object_get(row, "ok"))};
+        add_name(results->groups, &results->n_groups, RESULTS_GROUPS, last->group);
     }
     if (!peer || last->n_peers == PEER_MAX)
         return;
-    add_peer(results, peer);
+    add_name(results->peers, &results->n_peers, PEER_MAX, peer);
     last->peers[last->n_peers].name = peer;
     last->peers[last->n_peers].ms = number(row, "peer_ms");
     last->peers[last->n_peers++].ratio = number(row, "ratio");
@@ -84,15 +88,15 @@ int result_peer(const struct result *row, const char *peer) {
     return -1;
 }
 
-size_t results_ratios(const struct results *results, const char *peer, double *mean,
-                      double *least) {
+size_t results_ratios(const struct results *results, const char *group, const char *peer,
+                      double *mean, double *least) {
     double sum = 0;
     size_t count = 0;
     *least = INFINITY;
     for (size_t i = 0; i < results->count; i++) {
         const struct result *row = &results->rows[i];
         const int p = result_peer(row, peer);
-        if (p < 0 || !row->ok || !(row->peers[p].ratio > 0))
+        if (strcmp(row->group, group) != 0 || p < 0 || !row->ok || !(row->peers[p].ratio > 0))
             continue;
         sum += log(row->peers[p].ratio);
         *least = fmin(*least, row->peers[p].ratio);

@@ -5,7 +5,8 @@
 #include "peer.h"
 
 struct result {
-    const char *name; /* "gemm f32 NN 512x512x512"; all strings borrowed from the JSON */
+    const char *name;  /* "gemm f32 NN 512x512x512"; all strings borrowed from the JSON */
+    const char *group; /* "": none */
     const json_t *problem;
     double ms, gflops, error, bound;
     bool ok;
@@ -16,6 +17,8 @@ struct result {
     } peers[PEER_MAX];
 };
 
+enum { RESULTS_GROUPS = 16 };
+
 struct results {
     char suite[64]; /* the file's name without directory and .json */
     json_t *json;
@@ -23,6 +26,8 @@ struct results {
     size_t count;
     unsigned n_peers; /* all that occur, in order */
     const char *peers[PEER_MAX];
+    unsigned n_groups;
+    const char *groups[RESULTS_GROUPS];
 };
 
 bool results_load(struct results *out, const char *path);
@@ -31,7 +36,8 @@ void results_free(struct results *results);
 /* Index of the peer in the row, or -1. */
 int result_peer(const struct result *row, const char *peer);
 
-/* Geometric mean and minimum of the ratios to the peer; gives how many there are. */
-size_t results_ratios(const struct results *results, const char *peer, double *mean, double *least);
+/* Geometric mean and minimum of a group's ratios to the peer; gives how many there are. */
+size_t results_ratios(const struct results *results, const char *group, const char *peer,
+                      double *mean, double *least);
 
 #endif

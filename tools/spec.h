@@ -22,6 +22,7 @@ struct spec {
     struct mask_spec mask;
     /* wishes; NULL: the library's choice */
     const char *implementation, *tunables;
+    const char *group; /* of its suite, for the summary; NULL: the suite has none */
 };
 
 extern const char *const spec_op_names[SPEC_N_OPS];

@@ -4,48 +4,50 @@
 #include <math.h>
 #include <string.h>
 
-/* The entry of a peer, in the order in which they first occur. */
-static struct summary_peer *entry(struct summary *summary, const char *name) {
-    unsigned i = 0;
-    while (i < summary->n_peers && strcmp(summary->peers[i].name, name) != 0)
-        i++;
-    if (i == summary->n_peers)
-        summary->peers[summary->n_peers++].name = name;
-    return &summary->peers[i];
+/* The line of a group and a peer, in the order in which they first occur; NULL: too many. */
+static struct summary_line *find_line(struct summary *summary, const char *group,
+                                      const char *peer) {
+    for (unsigned i = 0; i < summary->count; i++)
+        if (strcmp(summary->lines[i].group, group) == 0 &&
+            strcmp(summary->lines[i].peer, peer) == 0)
+            return &summary->lines[i];
+    if (summary->count == SUMMARY_MAX)
+        return NULL;
+    struct summary_line *line = &summary->lines[summary->count++];
+    *line = (struct summary_line){.group = group, .peer = peer};
+    return line;
 }
 
 void summary_add(struct summary *summary, const struct measurement *m) {
+    const char *group = m->spec.group ? m->spec.group : "";
     for (unsigned i = 0; i < m->n_peers; i++) {
         const double ratio = m->peers[i].ratio;
-        if (!(ratio > 0) || !m->verdict.ok)
+        struct summary_line *line =
+            m->verdict.ok && ratio > 0 ? find_line(summary, group, m->peers[i].peer->name) : NULL;
+        if (!line)
             continue;
-        struct summary_peer *peer = entry(summary, m->peers[i].peer->name);
-        if (peer->count == 0 || ratio < peer->least) {
-            peer->least = ratio;
-            peer->worst = m->spec;
+        if (line->count == 0 || ratio < line->least) {
+            line->least = ratio;
+            line->worst = m->spec;
         }
-        peer->log_sum += log(ratio);
-        peer->count++;
+        line->log_sum += log(ratio);
+        line->count++;
     }
-}
-
-double summary_mean(const struct summary_peer *peer) {
-    return peer->count ? exp(peer->log_sum / peer->count) : 0;
 }
 
 void summary_print(FILE *file, const struct summary *summary) {
     char mean[32], least[32], name[SPEC_TEXT_BYTES];
-    bool first = true;
-    for (unsigned i = 0; i < summary->n_peers; i++) {
-        const struct summary_peer *peer = &summary->peers[i];
-        if (peer->count < 2)
+    const char *group = NULL;
+    for (unsigned i = 0; i < summary->count; i++) {
+        const struct summary_line *line = &summary->lines[i];
+        if (line->count < 2)
             continue;
-        if (first)
-            fputc('\n', file);
-        first = false;
-        fprintf(file, "%-16s  geometric mean %s, minimum %s (%s), %u problems\n", peer->name,
-                format_number(mean, sizeof mean, summary_mean(peer)),
-                format_number(least, sizeof least, peer->least),
-                spec_print(name, sizeof name, &peer->worst), peer->count);
+        if (!group || strcmp(group, line->group) != 0)
+            fprintf(file, "\n%s%s", line->group, line->group[0] ? "\n" : "");
+        group = line->group;
+        fprintf(file, "  %-16s  geometric mean %5s, minimum %5s (%s), %u problems\n", line->peer,
+                format_number(mean, sizeof mean, exp(line->log_sum / line->count)),
+                format_number(least, sizeof least, line->least),
+                spec_print(name, sizeof name, &line->worst), line->count);
     }
 }
