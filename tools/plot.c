@@ -65,6 +65,11 @@ static size_t print_series(FILE *file, const struct plot *plot, const struct res
     return points;
 }
 
+/* What ours is held against, not another way to compute the same. */
+static bool is_limit(const char *peer) {
+    return strcmp(peer, "peak") == 0 || strcmp(peer, "gemm") == 0;
+}
+
 bool plot_print(FILE *file, const char *name, const struct results *results, size_t count) {
     const struct plot *plot = find(name);
     while (count && strcmp(results->suite, plot->suite) != 0) {
@@ -88,8 +93,9 @@ bool plot_print(FILE *file, const char *name, const struct results *results, siz
             plot->title, plot->x_label);
     for (unsigned p = 0; p < results->n_peers; p++)
         if (drawn[p])
-            fprintf(file, ", $series%u smooth unique with linespoints lw 1.5 pt %u title '%s'",
-                    p + 1, p + 4, results->peers[p]);
+            fprintf(file, ", $series%u smooth unique with linespoints lw 1.5 pt %u %s title '%s'",
+                    p + 1, p + 4, is_limit(results->peers[p]) ? "dt 2 lc rgb 'gray40'" : "",
+                    results->peers[p]);
     fputc('\n', file);
     return true;
 }
