@@ -94,8 +94,8 @@ void peers_finish(void);
 void peer_openblas_describe(FILE *file);
 
 /* Replaces the process by itself without the variables that make OpenBLAS slower than it is, and
- * with one that lets its idle threads sleep: they are read when the library is loaded. `argv` is
- * main's. Only for commands that time. */
+ * with those that let idle threads sleep: they are read when the libraries are loaded. `argv` is
+ * main's. */
 void peer_openblas_unshackle(char **argv);
 
 #endif

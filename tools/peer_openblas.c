@@ -24,9 +24,12 @@ struct state {
 /* Both make OpenBLAS run kernels or blocks made for another CPU. */
 static const char *const shackles[] = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"};
 
-/* Its threads spin for 2^28 cycles, 0.1 s, before they sleep, and take a core from who comes next.
- * 2^22 is longer than any pause within its own work. */
-static const char patience[] = "OPENBLAS_THREAD_TIMEOUT";
+/* Idle threads of OpenBLAS spin for 2^28 cycles, 0.1 s, before they sleep, and take a core from who
+ * comes next; 2^22 is longer than any pause within its own work. Those of OpenMP, oneDNN's, spin
+ * some 20 ms, also when the one they wait for has no core to run on. */
+static const struct {
+    const char *name, *value;
+} patience[] = {{"OPENBLAS_THREAD_TIMEOUT", "22"}, {"GOMP_SPINCOUNT", "5000"}};
 
 static const char guard[] = "CLATTICE_OPENBLAS_UNSHACKLED"; /* "1": there were shackles */
 
@@ -39,7 +42,8 @@ void peer_openblas_unshackle(char **argv) {
     if (getenv(guard))
         return;
     setenv(guard, any ? "1" : "0", 1);
-    setenv(patience, "22", 0);
+    for (size_t i = 0; i < 2; i++)
+        setenv(patience[i].name, patience[i].value, 0);
     execv("/proc/self/exe", argv);
     tool_note("cannot start again without %s and %s, which slow OpenBLAS down: %s", shackles[0],
               shackles[1], strerror(errno));
