@@ -76,9 +76,11 @@ cl_command_queue harness_queue(void) {
 
 bool harness_device_is_cpu(void) {
     cl_device_type type = 0;
-    assert_cl(clGetDeviceInfo(clat_context_device(harness_context()), CL_DEVICE_TYPE, sizeof type,
-                              &type, NULL));
-    return (type & CL_DEVICE_TYPE_CPU) != 0;
+    char name[256] = "";
+    const cl_device_id device = clat_context_device(harness_context());
+    assert_cl(clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, NULL));
+    assert_cl(clGetDeviceInfo(device, CL_DEVICE_NAME, sizeof name, name, NULL));
+    return (type & CL_DEVICE_TYPE_CPU) != 0 && strstr(name, "llvmpipe") == NULL;
 }
 
 cl_mem harness_buffer(size_t bytes, const void *data) {
