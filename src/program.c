@@ -2,7 +2,6 @@
 
 #include "source.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -27,8 +26,9 @@ struct program_entry {
     bool built, used; /* from source; by a plan that ran */
 };
 
-/* Of the process: see store_used. */
-static atomic_uint open_stores;
+/* Of the process, for store_used: nobody opens a store while another one is at it. */
+static pthread_mutex_t stores_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned open_stores;
 
 struct program_hash {
     struct program_hash *next;
@@ -45,13 +45,17 @@ clat_status program_store_open(struct program_store *store, cl_context cl, struc
     store->store_late = device->vendor == VENDOR_POCL;
     source_directories(store->directory, kernel_dir, log);
     pthread_mutex_init(&store->lock, NULL);
-    atomic_fetch_add(&open_stores, 1);
+    pthread_mutex_lock(&stores_lock);
+    open_stores++;
+    pthread_mutex_unlock(&stores_lock);
     return CLAT_OK;
 }
 
 void program_store_close(struct program_store *store) {
-    if (atomic_fetch_sub(&open_stores, 1) == 1 && store->store_late)
+    pthread_mutex_lock(&stores_lock);
+    if (--open_stores == 0 && store->store_late)
         store_used(store);
+    pthread_mutex_unlock(&stores_lock);
     while (store->entries != NULL) {
         struct program_entry *entry = store->entries;
         store->entries = entry->next;
