@@ -183,8 +183,8 @@ static size_t cache_bytes(int level, int name) {
     return told > 0 ? (size_t)told : sysfs_cache_bytes(level);
 }
 
-/* Mesa's llvmpipe has a CPU run what was written for a GPU: work-items are the lanes of its vectors,
- * and it leaves loops after 65535 passes (docs/devices.md). */
+/* Mesa's llvmpipe has a CPU run what was written for a GPU: work-items are the lanes of its
+ * vectors, and it leaves loops after 65535 passes (docs/devices.md). */
 static bool is_emulated_gpu(const struct device *device) {
     return strncmp(device->name, "llvmpipe", 8) == 0;
 }

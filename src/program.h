@@ -29,7 +29,7 @@ struct program_store {
     cl_context cl;
     struct device *device;
     struct cache *cache; /* may be NULL */
-    bool store_late; /* on disk, when the store closes: see program_mark_used */
+    bool store_late;     /* on disk, when the store closes: see program_mark_used */
     const struct logger *log;
     char *directory[3]; /* in order of look-up; NULL where there is none; then embedded */
     pthread_mutex_t lock;
