@@ -159,6 +159,19 @@ test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
 test-full: export CLATTICE_TEST_FULL = 1
 test-full: test ## the same with the slow sweeps
 
+# Without the test scripts: nothing in them depends on the device.
+test_with = @BUILD='$(BUILD)' tests/with_opencl.sh $(1) \
+    env BUILD='$(BUILD)/$(1)' T='$(T)' tests/run.sh $(TESTS)
+
+.PHONY: test-rusticl test-intel-cpu
+test-rusticl: setup ## run the tests on rusticl, Mesa's OpenCL, on the CPU; T= as for test
+	$(again) $(if $(T),,all) test-programs
+	$(call test_with,rusticl)
+
+test-intel-cpu: setup ## run the tests on Intel's OpenCL for CPUs; T= as for test
+	$(again) $(if $(T),,all) test-programs
+	$(call test_with,intel-cpu)
+
 test-programs: $(filter $(BUILD)/tests/test_$(T)%,$(TESTS))
 
 # Against the static library, so that internals can be tested too. Helpers come from an archive: a
@@ -300,7 +313,7 @@ clean: ## remove everything built
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -179,7 +179,9 @@ CLAT_API clat_status clat_context_create_with(clat_context **out, cl_context cl,
                                               const clat_context_options *options);
 
 /* Gives the handle up; NULL is fine. Plans and masks made from it stay usable until their own
- * release. */
+ * release. On PoCL, when the last of the process's contexts and its plans are gone, up to four
+ * programs that it compiled and ran go to the disk cache, which takes about as long as compiling
+ * their kernels did; later processes find them there. */
 CLAT_API void clat_context_release(clat_context *ctx);
 
 /* The OpenCL objects of the context: borrowed, retain them to keep them. */
