@@ -68,31 +68,21 @@ static inline long tile_words(const struct gemm_params *p, long width)
     return words_of(p->block_k) * width + SLACK;
 }
 
-static inline void pack_a(PACKED word *packed, const struct gemm_params *p,
-                          const struct gemm_operands *o, long row, long rows, long k, long depth)
+#define PACK_LINES(across, packed, block)                                                          \
+    ((across) ? pack_across(packed, block) : pack_along(packed, block))
+
+static inline struct block block_of_a(const struct gemm_params *p, const struct gemm_operands *o,
+                                      long row, long rows, long k, long depth)
 {
-    const long words = tile_words(p, MR);
-#if TRANS_A
-    const struct block b = block(o->a + k * o->lda + row, o->lda, rows, depth, words);
-    pack_across(packed, &b, MR);
-#else
-    const struct block b = block(o->a + row * o->lda + k, o->lda, rows, depth, words);
-    pack_along(packed, &b, MR);
-#endif
+    return block(o->a + (TRANS_A ? k * o->lda + row : row * o->lda + k), o->lda, rows, depth, MR,
+                 tile_words(p, MR));
 }
 
-static inline void pack_b(PACKED word *packed, const struct gemm_params *p,
-                          const struct gemm_operands *o, long column, long columns, long k,
-                          long depth)
+static inline struct block block_of_b(const struct gemm_params *p, const struct gemm_operands *o,
+                                      long column, long columns, long k, long depth)
 {
-    const long words = tile_words(p, NR);
-#if TRANS_B
-    const struct block b = block(o->b + column * o->ldb + k, o->ldb, columns, depth, words);
-    pack_along(packed, &b, NR);
-#else
-    const struct block b = block(o->b + k * o->ldb + column, o->ldb, columns, depth, words);
-    pack_across(packed, &b, NR);
-#endif
+    return block(o->b + (TRANS_B ? column * o->ldb + k : k * o->ldb + column), o->ldb, columns,
+                 depth, NR, tile_words(p, NR));
 }
 
 #if SHARED
@@ -118,18 +108,24 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void pack(GEMM_PARAMETER
     const long blocks_a = PACK_A ? (p.m + TILES_M * MR - 1) / (TILES_M * MR) : 0;
     const long row = get_group_id(0) * (TILES_M * MR);
     const long column = (get_group_id(0) - blocks_a) * (TILES_N * NR);
-    const long block = get_group_id(1), k = block * p.block_k;
+    const long block_k = get_group_id(1), k = block_k * p.block_k;
     for (long batch = get_group_id(2); batch < p.batch; batch += get_num_groups(2)) {
         GEMM_OPERANDS(o, batch);
         const long depth = min(p.block_k, o.k - k);
         if (depth <= 0)
             continue;
-        if (get_group_id(0) < blocks_a)
-            pack_a(workspace + packed_a_at(&p, batch, block, row / MR), &p, &o, row,
-                   min((long)TILES_M * MR, o.m - row), k, depth);
+        const bool is_a = get_group_id(0) < blocks_a;
+        const struct block b =
+            is_a ? block_of_a(&p, &o, row, min((long)TILES_M * MR, o.m - row), k, depth)
+                 : block_of_b(&p, &o, column, min((long)TILES_N * NR, o.n - column), k, depth);
+        __global word *packed =
+            workspace + (is_a ? packed_a_at(&p, batch, block_k, row / MR)
+                              : packed_b_at(&p, batch, block_k, column / NR));
+        /* Each is there once, for both operands: compiling is half of a first call. */
+        if (is_a ? TRANS_A : !TRANS_B)
+            pack_across(packed, &b);
         else
-            pack_b(workspace + packed_b_at(&p, batch, block, column / NR), &p, &o, column,
-                   min((long)TILES_N * NR, o.n - column), k, depth);
+            pack_along(packed, &b);
     }
 }
 
@@ -260,7 +256,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(GEMM_PARAMETER
                 workspace + packed_a_at(&p, batch, k / p.block_k, row0 / MR);
 #elif PACK_A
             const PACKED word *tiles = packed_a;
-            pack_a(packed_a, &p, &o, row0, row_end - row0, k, depth);
+            const struct block a = block_of_a(&p, &o, row0, row_end - row0, k, depth);
+            PACK_LINES(TRANS_A, packed_a, &a);
 #endif
             for (long j = column0; j < column_end; j += NR) {
                 const struct window columns = window(j, NR, column_end, o.n, !PACK_B);
@@ -268,7 +265,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(GEMM_PARAMETER
                 panel_pointer panel = workspace + packed_b_at(&p, batch, k / p.block_k, j / NR);
 #elif PACK_B
                 panel_pointer panel = packed_b;
-                pack_b(packed_b, &p, &o, j, columns.end - j, k, depth);
+                const struct block b = block_of_b(&p, &o, j, columns.end - j, k, depth);
+                PACK_LINES(!TRANS_B, packed_b, &b);
 #else
                 panel_pointer panel = o.b + k * o.ldb + columns.first;
 #endif

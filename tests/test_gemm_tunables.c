@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 6 };
+enum { SAMPLES = 12 };
 
-static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_simt};
+static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_dot_cpu,
+                                                              &gemm_simt};
 
 static clat_gemm_problem make_problem(const struct implementation *impl, unsigned variant) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
@@ -23,7 +24,23 @@ static clat_gemm_problem make_problem(const struct implementation *impl, unsigne
     problem.trans_b = variant % 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.trans_a = variant % 4 >= 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.dtype = variant % 8 >= 4 ? CLAT_BF16 : CLAT_F32;
+    if (impl == &gemm_dot_cpu) { /* a few rows, and lines along k */
+        problem.m = 23, problem.k = 1100, problem.lda = 1103;
+        problem.trans_b = CLAT_TRANS;
+    }
     return problem;
+}
+
+/* The next variant for which the values are legal; the first one, which all were chosen for, is. */
+static clat_gemm_problem next_problem(const struct implementation *impl, const int *values,
+                                      unsigned variant) {
+    for (;; variant++) {
+        const clat_gemm_problem problem = make_problem(impl, variant);
+        struct gemm gemm;
+        assert_ok(gemm_normalise(&gemm, &problem));
+        if (impl->fits(&harness_context()->device, &gemm, values))
+            return problem;
+    }
 }
 
 static void verify(const struct implementation *impl, const int *values, unsigned variant) {
@@ -31,7 +48,7 @@ static void verify(const struct implementation *impl, const int *values, unsigne
     clat_plan *plan = NULL;
     clat_trial *trial = NULL;
     clat_verdict verdict;
-    clat_gemm_problem problem = make_problem(impl, variant);
+    clat_gemm_problem problem = next_problem(impl, values, variant);
     tunables_print(impl, values, &tunables);
     problem.tunables = text_string(&tunables);
     assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
@@ -116,7 +133,8 @@ static void test_trials(void **state) {
 
 int main(void) {
     harness_add("cpu combinations", test_combinations, &implementations[0]);
-    harness_add("simt combinations", test_combinations, &implementations[1]);
+    harness_add("cpu_dot combinations", test_combinations, &implementations[1]);
+    harness_add("simt combinations", test_combinations, &implementations[2]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("trials", test_trials, NULL);
     return harness_run_added();

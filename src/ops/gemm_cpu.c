@@ -9,16 +9,16 @@
 
 #define GEMM_CPU_TUNABLES(X)                                                                       \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
-    X(MR, "rows of the register tile", 12, 1, 2, 3, 4, 6, 8, 12)                                   \
+    X(MR, "rows of the register tile", 12, 1, 2, 4, 6, 8, 12)                                      \
     X(NV, "vectors across the register tile", 2, 1, 2, 3, 4)                                       \
-    X(KC, "depth of a block", 256, 8, 16, 32, 64, 128, 256, 384, 512)                                 \
-    X(MC, "rows of C for one work-group, at most", 192, 12, 24, 48, 96, 192, 384)                  \
-    X(NC, "columns of C for one work-group, at most", 256, 64, 128, 256, 512, 1024, 2048)          \
-    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 2, 4)                                    \
+    X(KC, "depth of a block", 256, 16, 64, 128, 256, 512)                                          \
+    X(MC, "rows of C for one work-group, at most", 192, 24, 48, 96, 192, 384)                      \
+    X(NC, "columns of C for one work-group, at most", 256, 64, 256, 512, 2048)                     \
+    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 4)                                       \
     X(PACK_A, "pack rows of op(A), else read them in place", 1, 0, 1)                              \
     X(PACK_B, "pack columns of op(B), else read them in place", 1, 0, 1)                           \
     X(SHARED, "pack once for all work-groups, else each for itself", 1, 0, 1)                      \
-    X(SPLIT_K, "work-groups that share the k of a block of C", 1, 1, 2, 4, 8, 16)                  \
+    X(SPLIT_K, "work-groups that share the k of a block of C", 1, 1, 2, 4, 16)                     \
     X(SWAP, "multiply as C^T = op(B)^T op(A)^T", 0, 0, 1)
 
 enum { GEMM_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -246,11 +246,30 @@ static bool wants_swap(const struct gemm *gemm, const int *values) {
 static int guess_split(const struct device *device, const struct gemm *gemm) {
     const double blocks = (double)ceil_div(gemm->m, SPLIT_BLOCK) *
                           (double)ceil_div(gemm->n, SPLIT_BLOCK) * (double)gemm->batch;
-    int split = 1;
-    while (split < 16 && blocks * split < (double)device->compute_units * GROUPS_PER_CORE &&
-           gemm->k / (size_t)split >= 2 * SLICE_DEPTH)
-        split *= 2;
-    return split;
+    const double wanted = (double)device->compute_units * GROUPS_PER_CORE;
+    const struct tunable *split = &tunables[T_SPLIT_K];
+    unsigned i = 0;
+    while (i + 1 < tunable_count(split) && blocks * split->candidates[i] < wanted &&
+           gemm->k >= (size_t)split->candidates[i + 1] * SLICE_DEPTH)
+        i++;
+    return split->candidates[i];
+}
+
+/* Work-groups as large as the second cache, of `cache` elements, allows: a block of A, and sums. */
+static void guess_blocks(const struct device *device, const void *problem, int *values,
+                         size_t cache) {
+    const struct gemm gemm = oriented(problem, values);
+    const size_t kc = (size_t)values[T_KC];
+    size_t rows = smaller(384, cache * 3 / 8 / kc);
+    /* A pass for packing is worth it where several work-groups would pack the same. */
+    values[T_SHARED] = values[T_PACK_A] && values[T_PACK_B] && gemm.m > 2 * rows;
+    if (!fits(device, problem, values))
+        values[T_SHARED] = 0;
+    if (!values[T_SHARED])
+        rows /= 2;
+    raise_to(device, problem, values, T_MC, rows);
+    const size_t sums = cache * 4 / 5 / (size_t)values[T_MC];
+    raise_to(device, problem, values, T_NC, sums > kc + 256 ? smaller(512, sums - kc) : 256);
 }
 
 static void guess(const struct device *device, const void *problem, int *values) {
@@ -263,7 +282,7 @@ static void guess(const struct device *device, const void *problem, int *values)
         values[T_VW] = 16;
     values[T_SWAP] = wants_swap(problem, values);
     values[T_SHARED] = 0;
-    values[T_MC] = 12;
+    values[T_MC] = 24;
     values[T_NC] = 64;
     values[T_KC] = 256;
 
@@ -284,15 +303,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     } else {
         const size_t nr = (size_t)(values[T_NV] * values[T_VW]);
         raise_to(device, problem, values, T_KC, panel / (nr * bytes));
-        raise_to(device, problem, values, T_NC, 256);
-        /* A block of A leaves more than half of the second cache to B and C. */
-        raise_to(device, problem, values, T_MC,
-                 smaller(192, l2 * 3 / 8 / ((size_t)values[T_KC] * bytes)));
-    }
-    /* A pass of its own is worth it where several work-groups would pack the same. */
-    if (values[T_PACK_A] && values[T_PACK_B] && gemm.m > (size_t)values[T_MC]) {
-        values[T_SHARED] = 1;
-        values[T_SHARED] = fits(device, problem, values);
+        guess_blocks(device, problem, values, l2 / bytes);
     }
 }
 
