@@ -35,13 +35,10 @@
 #include "common.clh"
 #include "attention_params.clh"
 #include "attention.clh"
+#include "attention_cpu.clh"
 
-#define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
 #define OUT_DIM ROUND_UP(HEAD_DIM, MR)
 #define PACKED_LD ROUND_UP(OUT_DIM, VW) /* also the rows of Q^T and O^T in memory */
-
-typedef VECTOR(float, VW) vec;
-typedef VECTOR(int, VW) ivec;
 
 #if PACK
 typedef const float *rows_of;
@@ -50,33 +47,6 @@ typedef __global const float *rows_of;
 #endif
 
 /* ---- rows of the caller's tensors ---- */
-
-/* Features d .. d + VW - 1 of a row, zeros past the last one. */
-static inline vec load_features(__global const element *row, long stride, int d)
-{
-#if UNIT_FEATURES
-    if (d + VW <= HEAD_DIM)
-        return LOADV(DTYPE, VW, row + d);
-#endif
-    float x[VW];
-    for (int i = 0; i < VW; i++)
-        x[i] = d + i < HEAD_DIM ? LOAD(DTYPE, row + (d + i) * stride) : 0.0f;
-    return VLOAD(VW, x);
-}
-
-static inline void store_features(vec x, __global element *row, long stride, int d)
-{
-#if UNIT_FEATURES
-    if (d + VW <= HEAD_DIM) {
-        STOREV(DTYPE, VW, x, row + d);
-        return;
-    }
-#endif
-    float values[VW];
-    VSTORE(VW, x, values);
-    for (int i = 0; i < VW && d + i < HEAD_DIM; i++)
-        STORE(DTYPE, values[i], row + (d + i) * stride);
-}
 
 /* Queries past the last one repeat it: what they give is never stored. */
 static inline void load_queries(float *qt, __global const element *q,
@@ -281,25 +251,6 @@ static inline void mask_run(float *st, vec *top, const struct attention_params *
         }
         top[v] = highest;
     }
-}
-
-/* 2^x for x <= 0, relative error below 1.7e-7; exactly 0 below -125 and for -infinity; any NaN
- * stays one. 2^round(x) becomes a float of its own, the rest goes into a minimax polynomial on
- * [-1/2, 1/2]. */
-static inline vec weight(vec x)
-{
-    /* 1.5 * 2^23: adding it rounds to an integer; 127 more: the low bits are the exponent's. */
-    const vec shift = 12582912.0f + 127.0f;
-    const vec shifted = x + shift;
-    const vec f = x - (shifted - shift);
-    vec y = 1.326472228e-03f;
-    y = fma(y, f, (vec)9.671512983e-03f);
-    y = fma(y, f, (vec)5.550733760e-02f);
-    y = fma(y, f, (vec)2.402224208e-01f);
-    y = fma(y, f, (vec)6.931469776e-01f);
-    y = fma(y, f, (vec)1.0f);
-    y *= PASTE(as_, VECTOR(float, VW))(PASTE(as_, VECTOR(int, VW))(shifted) << 23);
-    return x < -125.0f ? (vec)0 : y;
 }
 
 /* P^T from S^T, added up in `sum`. */

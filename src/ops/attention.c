@@ -67,8 +67,8 @@ static void shape(const void *problem, struct shape *out) {
     snprintf(out->variant + length, sizeof out->variant - length, " %ux%u", rows, cols);
 }
 
-static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt,
-                                                               NULL};
+static const struct implementation *const implementations[] = {&attention_decode, &attention_cpu,
+                                                               &attention_simt, NULL};
 
 const struct operation attention_operation = {
     .name = "attention",
@@ -97,7 +97,7 @@ static struct attention_tensor tensor(const clat_strides *s) {
                                      .feature = (attention_size)s->feature};
 }
 
-static void fill_params(const struct attention *a, size_t tile_q, bool last_first,
+static void fill_params(const struct attention *a, size_t tile_q, size_t parts, bool last_first,
                         struct launch *out) {
     _Static_assert(sizeof(struct attention_params) <= OP_MAX_PARAMS_BYTES, "raise the limit");
     const double magnitude = fabs(a->scale);
@@ -119,6 +119,7 @@ static void fill_params(const struct attention *a, size_t tile_q, bool last_firs
         /* Never 0, so that -infinity stays what it is. */
         .log2_scale = (float)fmax(magnitude * 1.4426950408889634, (double)FLT_MIN),
         .last_first = last_first,
+        .parts = (attention_int)parts,
     };
     out->params_bytes = sizeof params;
     memcpy(out->params, &params, sizeof params);
@@ -167,7 +168,7 @@ out:
 }
 
 clat_status attention_launch_common(const struct attention *a, size_t tile_q, size_t tile_k,
-                                    struct launch *out) {
+                                    size_t parts, struct launch *out) {
     clat_status st = CLAT_OK;
     struct pass *pass = &out->passes[out->n_passes++];
     bool last_first = a->band.high < MASK_FAR;
@@ -183,15 +184,31 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
         pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);
         TRY(fill_lists(a, tile_q, tile_k, &last_first, out));
     }
-    fill_params(a, tile_q, last_first, out);
+    if (parts > 1)
+        pass_arg(pass, ARG_WORKSPACE, 0, 0);
+    fill_params(a, tile_q, parts, last_first, out);
     text_printf(&out->defines,
                 "#define DTYPE %s\n#define HEAD_DIM %zu\n#define UNIT_FEATURES %d\n"
-                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n",
+                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n",
                 clat_dtype_name(a->dtype), a->head_dim, attention_unit_features(a),
-                a->logsumexp != 0, a->mask != NULL);
+                a->logsumexp != 0, a->mask != NULL, parts > 1);
     TRY(text_check(&out->defines));
 out:
     return st;
+}
+
+void attention_add_merge(const struct attention *a, size_t records, size_t record_bytes,
+                         size_t groups, struct launch *out) {
+    struct pass *pass = &out->passes[out->n_passes++];
+    *pass = (struct pass){.kernel = "attention_merge", .dims = 1};
+    pass->global[0] = groups;
+    pass->local[0] = 1;
+    pass_arg(pass, ARG_BUFFER, ATTENTION_O, 0);
+    pass_arg(pass, ARG_PARAMS, 0, 0);
+    if (a->logsumexp)
+        pass_arg(pass, ARG_BUFFER, ATTENTION_LSE, 0);
+    pass_arg(pass, ARG_WORKSPACE, 0, 0);
+    out->workspace_bytes = records * record_bytes;
 }
 
 /* ---- entry points */
@@ -270,6 +287,7 @@ clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
     if (args == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "args is NULL"));
     const struct attention *a = problem;
+    binding.workspace = args->workspace;
     if (!is_empty(a)) {
         make_views(a, args, views);
         TRY(check_args(a, views, plan_context(plan)->cl));

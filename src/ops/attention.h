@@ -41,14 +41,20 @@ void attention_print(const void *problem, struct text *out);
 double attention_flops(const void *problem);
 
 /* The variant's #defines, the mask's tile lists and predicate, the parameter struct without what a
- * run brings, and the one pass, whose launch shape is left to the implementation. */
+ * run brings, and the one pass, whose launch shape is left to the implementation. With `parts`
+ * above 1, that many work-groups share the keys of one, and attention_add_merge() follows. */
 clat_status attention_launch_common(const struct attention *attention, size_t tile_q, size_t tile_k,
-                                    struct launch *out);
+                                    size_t parts, struct launch *out);
+
+/* The pass that puts `records` partial results of `record_bytes` each together, in `groups`
+ * work-groups of one item. */
+void attention_add_merge(const struct attention *attention, size_t records, size_t record_bytes,
+                         size_t groups, struct launch *out);
 
 /* Query tiles of all heads and batches: work-groups to launch. */
 size_t attention_groups(const struct attention *attention, size_t tile_q);
 
-extern const struct implementation attention_cpu, attention_simt;
+extern const struct implementation attention_cpu, attention_decode, attention_simt;
 extern const struct trial_hooks attention_trial;
 extern const struct operation attention_operation;
 

@@ -105,7 +105,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     (void)device;
     const struct attention *a = problem;
     const size_t tile_q = (size_t)(values[T_VW] * values[T_NV]);
-    const clat_status st = attention_launch_common(a, tile_q, (size_t)values[T_BK], out);
+    const clat_status st = attention_launch_common(a, tile_q, (size_t)values[T_BK], 1, out);
     if (st != CLAT_OK)
         return st;
     struct pass *pass = &out->passes[0];

@@ -1,0 +1,252 @@
+/*
+ * Attention of a few queries to many keys on CPU devices, as when a model writes one token after the
+ * other: bound by how fast K and V come from memory. All query rows that share a key head, the
+ * heads of its group times their queries, are one work-group's, so that each key is read once for
+ * all of them; several work-groups split the keys and leave partial results (attention_cpu.clh).
+ *
+ *              VW features                        BK keys
+ *             +-----------+                      +---------+
+ *     VW keys | K . Q_r   |  lanes summed:   R   | P       |  weights of row r
+ *             |           |  VW scores           +---------+
+ *             +-----------+
+ *                                      O_r += P_rj V_j, lanes across features
+ *
+ * The mask is a band, so that every row sees one interval of the keys, and nothing outside it is
+ * looked at.
+ *
+ * Contract (tunables): VW lanes of a vector, BK keys of a block, SPLIT (used by the host only). See
+ * attention.clh for the variant.
+ */
+#if !defined(VW) || !defined(BK)
+#error "attention_decode.cl: VW and BK must be defined"
+#endif
+
+#define BQ 32 /* rows at most; mirrored in attention_decode.c */
+
+#include "common.clh"
+#include "attention_params.clh"
+#include "attention.clh"
+#include "attention_cpu.clh"
+
+#if MASK_LIST
+#error "attention_decode.cl: the mask must be a band"
+#endif
+
+/* One row: a query of a head. */
+struct row {
+    int head, query;
+    int begin, end; /* the keys it sees */
+};
+
+/* Row `index` of a key head: its queries one after the other for each head of the group. */
+static inline struct row row_of(const struct attention_params *p, int kv_head, int index)
+{
+    struct row r;
+    r.head = kv_head * p->group + index / p->seq_q;
+    r.query = index % p->seq_q;
+    r.begin = max(0, r.query + p->low);
+    r.end = r.query + min(p->high, p->seq_k - 1 - r.query) + 1;
+    return r;
+}
+
+/* Lane i gets the sum of x[i]'s lanes. */
+static inline vec sum_lanes(vec *x)
+{
+    UNROLL for (int n = VW / 2; n >= 1; n /= 2)
+        UNROLL for (int i = 0; i < n; i++) {
+        vec even, odd;
+        even.lo = x[2 * i].even, even.hi = x[2 * i + 1].even;
+        odd.lo = x[2 * i].odd, odd.hi = x[2 * i + 1].odd;
+        x[i] = even + odd;
+    }
+    return x[0];
+}
+
+static inline float highest_lane(vec x)
+{
+    float lanes[VW], highest;
+    VSTORE(VW, x, lanes);
+    highest = lanes[0];
+    UNROLL for (int i = 1; i < VW; i++)
+        highest = max(highest, lanes[i]);
+    return highest;
+}
+
+/* Scores of `count` keys into `s`, -infinity up to the next whole vector. Gives their maximum. */
+static inline float score_row(float *s, const float *q, __global const element *k, long seq,
+                              long feature, int count)
+{
+    vec top = -INFINITY, lane;
+    float lanes[VW];
+    UNROLL for (int i = 0; i < VW; i++)
+        lanes[i] = i;
+    lane = VLOAD(VW, lanes);
+    for (int key = 0; key < count; key += VW) {
+        vec x[VW];
+        UNROLL for (int i = 0; i < VW; i++) {
+            __global const element *at = k + min(key + i, count - 1) * seq;
+            x[i] = 0;
+            for (int d = 0; d < HEAD_DIM; d += VW)
+                x[i] = fma(load_features(at, feature, d), VLOAD(VW, q + d), x[i]);
+        }
+        const vec scores = sum_lanes(x);
+        const vec kept = lane < (float)(count - key) ? scores : (vec)-INFINITY;
+        top = max(top, kept);
+        VSTORE(VW, kept, s + key);
+    }
+    return highest_lane(top);
+}
+
+/* Weights from scores; gives their sum in parts. */
+static inline vec weigh_row(float *s, float top, float log2_scale, int count)
+{
+    vec sum = 0;
+    for (int key = 0; key < count; key += VW) {
+        const vec w = weight((VLOAD(VW, s + key) - top) * log2_scale);
+        sum += w;
+        VSTORE(VW, w, s + key);
+    }
+    return sum;
+}
+
+/* O = O * alpha + P V */
+static inline void add_row(float *o, float alpha, const float *w, __global const element *v,
+                           long seq, long feature, int count)
+{
+    vec sum[PADDED_DIM / VW];
+    UNROLL for (int d = 0; d < PADDED_DIM / VW; d++)
+        sum[d] = VLOAD(VW, o + d * VW) * alpha;
+    for (int key = 0; key < count; key++, v += seq)
+        UNROLL for (int d = 0; d < PADDED_DIM / VW; d++)
+        sum[d] = fma((vec)w[key], load_features(v, feature, d * VW), sum[d]);
+    UNROLL for (int d = 0; d < PADDED_DIM / VW; d++)
+        VSTORE(VW, sum[d], o + d * VW);
+}
+
+static inline float sum_of(vec x)
+{
+    float lanes[VW], sum;
+    VSTORE(VW, x, lanes);
+    sum = lanes[0];
+    UNROLL for (int i = 1; i < VW; i++)
+        sum += lanes[i];
+    return sum;
+}
+
+/* ---- the results ---- */
+
+static inline void store_row(__global element *o, const struct attention_params *p, const float *ot,
+                             float sum)
+{
+    const float inverse = sum == 0 ? 0 : 1 / sum;
+    for (int d = 0; d < PADDED_DIM; d += VW)
+        store_features(VLOAD(VW, ot + d) * inverse, o, FEATURE_STRIDE(p->o), d);
+}
+
+static inline void store_record(__global float *record, const float *ot, float top, float sum)
+{
+    for (int d = 0; d < PADDED_DIM; d += VW)
+        VSTORE(VW, VLOAD(VW, ot + d), record + d);
+    record[RECORD_TOP] = top;
+    record[RECORD_SUM] = sum;
+}
+
+static inline __global element *row_output(const struct attention_params *p, __global element *o,
+                                           int batch, const struct row *r)
+{
+    return o + head_offset(&p->o, batch, r->head) + r->query * p->o.seq;
+}
+
+static inline long row_logsumexp(const struct attention_params *p, int batch, const struct row *r)
+{
+    return p->lse_offset + ((long)batch * p->heads + r->head) * p->seq_q + r->query;
+}
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION_PARAMETERS)
+{
+    float rows_q[BQ * PADDED_DIM] __attribute__((aligned(64)));
+    float rows_o[BQ * PADDED_DIM] __attribute__((aligned(64)));
+    float rows_s[BQ * BK] __attribute__((aligned(64)));
+    float top[BQ], alpha[BQ];
+    vec sum[BQ];
+
+    const int kv_heads = p.heads / p.group, rows = p.group * p.seq_q;
+    const long unit = get_group_id(0) / p.parts;
+    const int part = (int)(get_group_id(0) % p.parts);
+    const int batch = (int)(unit / kv_heads), kv_head = (int)(unit % kv_heads);
+    k += head_offset(&p.k, batch, kv_head);
+    v += head_offset(&p.v, batch, kv_head);
+
+    for (int i = 0; i < rows; i++) {
+        const struct row r = row_of(&p, kv_head, i);
+        __global const element *at = q + head_offset(&p.q, batch, r.head) + r.query * p.q.seq;
+        for (int d = 0; d < PADDED_DIM; d += VW) {
+            VSTORE(VW, load_features(at, FEATURE_STRIDE(p.q), d) * p.sign,
+                   rows_q + i * PADDED_DIM + d);
+            VSTORE(VW, (vec)0, rows_o + i * PADDED_DIM + d);
+        }
+        top[i] = -INFINITY;
+        sum[i] = 0;
+    }
+
+    /* The part's share of the blocks that any row sees. */
+    const long begin = row_of(&p, kv_head, 0).begin;
+    const long blocks = max(0L, (row_of(&p, kv_head, rows - 1).end - begin + BK - 1) / BK);
+    const long last = blocks * (part + 1) / p.parts;
+    for (long block = blocks * part / p.parts; block < last; block++) {
+        const int first = (int)(begin + block * BK);
+        for (int i = 0; i < rows; i++) {
+            const struct row r = row_of(&p, kv_head, i);
+            const int from = max(first, r.begin), count = min(first + BK, r.end) - from;
+            const float before = top[i];
+            if (count <= 0)
+                continue;
+            top[i] =
+                max(before, score_row(rows_s + i * BK, rows_q + i * PADDED_DIM, k + from * p.k.seq,
+                                      p.k.seq, FEATURE_STRIDE(p.k), count));
+            const float finite = top[i] == -INFINITY ? 0 : top[i];
+            const vec rescale = weight((vec)((before - finite) * p.log2_scale));
+            sum[i] = fma(sum[i], rescale, weigh_row(rows_s + i * BK, finite, p.log2_scale, count));
+            alpha[i] = rescale.s0;
+        }
+        for (int i = 0; i < rows; i++) {
+            const struct row r = row_of(&p, kv_head, i);
+            const int from = max(first, r.begin), count = min(first + BK, r.end) - from;
+            if (count > 0)
+                add_row(rows_o + i * PADDED_DIM, alpha[i], rows_s + i * BK, v + from * p.v.seq,
+                        p.v.seq, FEATURE_STRIDE(p.v), count);
+        }
+    }
+
+    for (int i = 0; i < rows; i++) {
+        const float total = sum_of(sum[i]);
+#if SPLIT_KEYS
+        store_record(partial + (get_group_id(0) * rows + i) * RECORD, rows_o + i * PADDED_DIM,
+                     top[i], total);
+#else
+        const struct row r = row_of(&p, kv_head, i);
+        store_row(row_output(&p, o, batch, &r), &p, rows_o + i * PADDED_DIM, total);
+#if LOGSUMEXP
+        lse[row_logsumexp(&p, batch, &r)] = logsumexp_of((float2)(top[i], total), p.scale);
+#endif
+#endif
+    }
+}
+
+#if SPLIT_KEYS
+/* One row of one key head. */
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
+attention_merge(ATTENTION_MERGE_PARAMETERS)
+{
+    const int kv_heads = p.heads / p.group, rows = p.group * p.seq_q;
+    const long unit = get_group_id(0) / rows;
+    const int index = (int)(get_group_id(0) % rows), batch = (int)(unit / kv_heads);
+    const struct row r = row_of(&p, (int)(unit % kv_heads), index);
+    const float2 merged = merge_records(row_output(&p, o, batch, &r), FEATURE_STRIDE(p.o),
+                                        partial + (unit * p.parts * rows + index) * RECORD,
+                                        (long)rows * RECORD, p.parts, p.log2_scale);
+#if LOGSUMEXP
+    lse[row_logsumexp(&p, batch, &r)] = logsumexp_of(merged, p.scale);
+#endif
+}
+#endif
