@@ -387,6 +387,34 @@ static inline void store_outputs(__global element *o, const float *ot, const vec
     }
 }
 
+#if SPLIT_KEYS
+/* The records of the tile's queries. */
+static inline void store_records(__global float *record, const float *ot, const vec *top,
+                                 const vec *sum, int rows)
+{
+    float block[VW * VW], tops[BQ], sums[BQ];
+    for (int v = 0; v * VW < rows; v++) {
+        VSTORE(VW, top[v], tops + v * VW);
+        VSTORE(VW, sum[v], sums + v * VW);
+        const int count = min(VW, rows - v * VW);
+        for (int d = 0; d < PADDED_DIM; d += VW) {
+            vec r[VW];
+            UNROLL for (int i = 0; i < VW; i++)
+                r[i] = VLOAD(VW, ot + (d + i) * BQ + v * VW);
+            PASTE(transpose_, VECTOR(float, VW))(r);
+            UNROLL for (int i = 0; i < VW; i++)
+                VSTORE(VW, r[i], block + i * VW);
+            for (int i = 0; i < count; i++)
+                VSTORE(VW, VLOAD(VW, block + i * VW), record + (v * VW + i) * RECORD + d);
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        record[i * RECORD + RECORD_TOP] = tops[i];
+        record[i * RECORD + RECORD_SUM] = sums[i];
+    }
+}
+#endif
+
 #if LOGSUMEXP
 static inline void store_logsumexp(__global float *lse, const vec *top, const vec *sum, float scale,
                                    int rows)
@@ -410,7 +438,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
 #endif
     vec top[NV], sum[NV];
 
-    const struct query_tile t = query_tile(&p, get_group_id(0));
+    const struct share share = share_of(&p, ITEMS, get_group_id(0));
+    const struct query_tile t = query_tile(&p, share.group);
     const int kv_head = t.head / p.group;
     __global const element *head_k = k + head_offset(&p.k, t.batch, kv_head);
     __global const element *head_v = v + head_offset(&p.v, t.batch, kv_head);
@@ -421,6 +450,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
         top[n] = -INFINITY, sum[n] = 0;
 
     struct walk walk = WALK_START(p, t);
+    walk_share(&walk, &share, WALK_STEP);
     struct key_tile tile;
     while (WALK_NEXT(walk, p, t, tile)) {
 #if PACK
@@ -458,8 +488,33 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
                 add_run(ot, st, block_v, ld_v, &r);
             }
     }
+#if SPLIT_KEYS
+    if (share.parts > 1) {
+        store_records(partial + (share.slot + share.part) * BQ * RECORD, ot, top, sum, t.rows);
+        return;
+    }
+#endif
     store_outputs(o + head_offset(&p.o, t.batch, t.head), ot, sum, &p, &t);
 #if LOGSUMEXP
     store_logsumexp(lse + lse_offset(&p, &t), top, sum, p.scale, t.rows);
 #endif
 }
+
+#if SPLIT_KEYS
+/* One query tile. */
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
+attention_merge(ATTENTION_MERGE_PARAMETERS)
+{
+    const struct share share = merge_of(&p, ITEMS, get_group_id(0));
+    const struct query_tile t = query_tile(&p, share.group);
+    __global element *row = o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq;
+    __global const float *record = partial + share.slot * BQ * RECORD;
+    for (int i = 0; i < t.rows; i++, row += p.o.seq, record += RECORD) {
+        const float2 merged =
+            merge_records(row, FEATURE_STRIDE(p.o), record, BQ * RECORD, share.parts, p.log2_scale);
+#if LOGSUMEXP
+        lse[lse_offset(&p, &t) + i] = logsumexp_of(merged, p.scale);
+#endif
+    }
+}
+#endif

@@ -23,6 +23,9 @@
 
 #define BQ 32 /* rows at most; mirrored in attention_decode.c */
 
+/* Keys that one load of the query serves: enough to hide the latency of sums. */
+#define STREAMS (VW < 8 ? VW : 8)
+
 #include "common.clh"
 #include "attention_params.clh"
 #include "attention.clh"
@@ -83,11 +86,17 @@ static inline float score_row(float *s, const float *q, __global const element *
     lane = VLOAD(VW, lanes);
     for (int key = 0; key < count; key += VW) {
         vec x[VW];
-        UNROLL for (int i = 0; i < VW; i++) {
-            __global const element *at = k + min(key + i, count - 1) * seq;
-            x[i] = 0;
-            for (int d = 0; d < HEAD_DIM; d += VW)
-                x[i] = fma(load_features(at, feature, d), VLOAD(VW, q + d), x[i]);
+        UNROLL for (int i = 0; i < VW; i += STREAMS) {
+            __global const element *at[STREAMS];
+            UNROLL for (int n = 0; n < STREAMS; n++) {
+                at[n] = k + min(key + i + n, count - 1) * seq;
+                x[i + n] = 0;
+            }
+            UNROLL for (int d = 0; d < HEAD_DIM; d += VW) {
+                const vec y = VLOAD(VW, q + d);
+                UNROLL for (int n = 0; n < STREAMS; n++)
+                    x[i + n] = fma(load_features(at[n], feature, d), y, x[i + n]);
+            }
         }
         const vec scores = sum_lanes(x);
         const vec kept = lane < (float)(count - key) ? scores : (vec)-INFINITY;

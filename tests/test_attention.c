@@ -18,7 +18,7 @@
 static const struct {
     const char *name, *tunables;
 } implementations[] = {
-    {"cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1"},
+    {"cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1 SPLIT=16"},
     {"simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"},
     {"decode", "VW=8 BK=16 SPLIT=8"},
 };

@@ -5,13 +5,15 @@
 #include "sizes.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define ATTENTION_CPU_TUNABLES(X)                                                                  \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
     X(NV, "vectors of queries in a tile", 3, 1, 2, 3, 4)                                           \
     X(MR, "keys or features in a register tile", 8, 1, 2, 4, 6, 8, 12)                             \
     X(BK, "keys of a block", 64, 16, 32, 48, 64, 96, 128)                                          \
-    X(PACK, "copy K and V blocks", 1, 0, 1)
+    X(PACK, "copy K and V blocks", 1, 0, 1)                                                        \
+    X(SPLIT, "work-groups for each core, by splitting keys", 8, 0, 4, 8, 16)
 
 enum { ATTENTION_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
 
@@ -19,7 +21,9 @@ static const struct tunable tunables[] = {ATTENTION_CPU_TUNABLES(TUNABLE_ROW)};
 
 enum {
     /* Private memory lies on the stacks of the runtime's threads. */
-    PRIVATE_BYTES = 400 * 1024
+    PRIVATE_BYTES = 400 * 1024,
+    /* Blocks of keys that are worth a work-group of their own. */
+    MIN_PART_BLOCKS = 4
 };
 
 /* Registers that a tile keeps alive: accumulators, a row of Q^T or P^T. Scalars of K and V come
@@ -100,18 +104,52 @@ static void guess(const struct device *device, const void *problem, int *values)
         values[T_BK] /= 2;
 }
 
+/* Bands: few query tiles with many keys each are split; causal ones differ in length, yet there are
+ * enough of them. Lists: see attention_split.c. */
+static struct attention_split choose_split(const struct device *device, const struct attention *a,
+                                           size_t groups, const int *values) {
+    const size_t wanted = device->compute_units * (size_t)values[T_SPLIT];
+    const size_t parts = ceil_div(wanted, groups);
+    const size_t worthwhile = a->seq_k / (MIN_PART_BLOCKS * (size_t)values[T_BK]);
+    return (struct attention_split){.parts = parts < worthwhile ? parts : worthwhile,
+                                    .shares = wanted};
+}
+
+static void add_merge(const struct attention *a, const int *values, size_t tile_q, size_t tiles,
+                      struct launch *out) {
+    struct attention_params params;
+    memcpy(&params, out->params, sizeof params);
+    /* O in whole vectors, the maximum and the sum: RECORD of the kernel. */
+    const size_t record = round_up(a->head_dim, (size_t)values[T_VW]) + 2;
+    size_t merges = tiles, slots = tiles * (size_t)params.parts;
+    struct pass *pass = &out->passes[0];
+    if (params.items > 0) {
+        const size_t rounds = tiles / (size_t)(params.list_heads * params.query_tiles);
+        pass->global[0] = rounds * (size_t)params.items;
+        merges = rounds * (size_t)params.merges;
+        slots = rounds * (size_t)params.slots;
+    } else if (params.parts > 1) {
+        pass->global[0] = slots;
+    } else {
+        return;
+    }
+    attention_add_merge(a, slots * tile_q, record * sizeof(float), merges, out);
+}
+
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
-    (void)device;
     const struct attention *a = problem;
     const size_t tile_q = (size_t)(values[T_VW] * values[T_NV]);
-    const clat_status st = attention_launch_common(a, tile_q, (size_t)values[T_BK], 1, out);
+    const size_t tiles = attention_groups(a, tile_q);
+    const clat_status st = attention_launch_common(a, tile_q, (size_t)values[T_BK],
+                                                   choose_split(device, a, tiles, values), out);
     if (st != CLAT_OK)
         return st;
     struct pass *pass = &out->passes[0];
     pass->dims = 1;
-    pass->global[0] = attention_groups(a, tile_q);
+    pass->global[0] = tiles;
     pass->local[0] = 1;
+    add_merge(a, values, tile_q, tiles, out);
     return CLAT_OK;
 }
 

@@ -69,7 +69,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
     const struct attention *a = problem;
     const size_t units = a->batch * a->kv_heads, rows = rows_of_unit(a);
     const size_t parts = parts_of(device, a, values);
-    const clat_status st = attention_launch_common(a, a->seq_q, (size_t)values[T_BK], parts, out);
+    const clat_status st = attention_launch_common(a, a->seq_q, (size_t)values[T_BK],
+                                                   (struct attention_split){.parts = parts}, out);
     if (st != CLAT_OK)
         return st;
     struct pass *pass = &out->passes[0];
