@@ -74,14 +74,24 @@ static bool agree(size_t tile, size_t block) {
     return tile % block == 0 || block % tile == 0;
 }
 
+/* Parts that a band's keys can be split into. */
+static size_t worthwhile_parts(const struct attention *a, const int *values) {
+    const size_t parts = a->seq_k / (MIN_PART_BLOCKS * (size_t)values[T_BK]);
+    return a->mask == NULL && parts > 1 ? parts : 1;
+}
+
 /* Queries of a tile, in vectors: as many as registers hold, less where tiles would straddle blocks
- * of the mask or be too few for all cores. */
-static int guess_vectors(const struct device *device, const struct attention *a, size_t width,
+ * of the mask, or be too few for all cores although their keys are split. */
+static int guess_vectors(const struct device *device, const struct attention *a, const int *values,
                          uint32_t block_rows) {
+    const size_t width = (size_t)values[T_VW];
+    const size_t wanted = ceil_div(2 * device->compute_units, worthwhile_parts(a, values));
     int vectors = 3;
     if (a->mask != NULL && block_rows == 1)
         vectors = 2; /* small tiles follow an irregular mask more closely */
-    while (vectors > 2 && attention_groups(a, width * (size_t)vectors) < 2 * device->compute_units)
+    while (vectors > 1 && width * (size_t)(vectors - 1) >= a->seq_q)
+        vectors--;
+    while (vectors > 2 && attention_groups(a, width * (size_t)vectors) < wanted)
         vectors--;
     while (vectors > 1 && !agree(width * (size_t)vectors, block_rows))
         vectors--;
@@ -94,10 +104,10 @@ static void guess(const struct device *device, const void *problem, int *values)
     mask_grain(a->mask, &rows, &cols);
     values[T_VW] = device->f32_lanes >= 16 ? 16 : device->f32_lanes >= 8 ? 8 : 4;
     values[T_MR] = device_vector_registers(device) < 32 ? 4 : 8;
-    values[T_NV] = guess_vectors(device, a, (size_t)values[T_VW], rows);
     values[T_BK] = a->mask != NULL && cols == 1 ? 32 : 64;
     while (!agree((size_t)values[T_BK], cols) && values[T_BK] > 16)
         values[T_BK] /= 2;
+    values[T_NV] = guess_vectors(device, a, values, rows);
     values[T_PACK] = 0;
     values[T_PACK] = !may_read_in_place(a, values);
     while (!fits(device, problem, values) && values[T_BK] > 16)
@@ -109,8 +119,7 @@ static void guess(const struct device *device, const void *problem, int *values)
 static struct attention_split choose_split(const struct device *device, const struct attention *a,
                                            size_t groups, const int *values) {
     const size_t wanted = device->compute_units * (size_t)values[T_SPLIT];
-    const size_t parts = ceil_div(wanted, groups);
-    const size_t worthwhile = a->seq_k / (MIN_PART_BLOCKS * (size_t)values[T_BK]);
+    const size_t parts = ceil_div(wanted, groups), worthwhile = worthwhile_parts(a, values);
     return (struct attention_split){.parts = parts < worthwhile ? parts : worthwhile,
                                     .shares = wanted};
 }
