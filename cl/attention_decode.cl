@@ -11,6 +11,8 @@
  *             +-----------+
  *                                      O_r += P_rj V_j, lanes across features
  *
+ * Rows go in pairs where they can, and share what is loaded and widened.
+ *
  * The mask is a band, so that every row sees one interval of the keys, and nothing outside it is
  * looked at.
  *
@@ -23,8 +25,13 @@
 
 #define BQ 32 /* rows at most; mirrored in attention_decode.c */
 
-/* Keys that one load of the query serves: enough to hide the latency of sums. */
-#define STREAMS (VW < 8 ? VW : 8)
+/* Sums that grow side by side, to hide their latency: of keys and of features. */
+#define STREAMS 8
+#define SUMS 16
+#define HALF PASTE(HALF_, VW)
+#define HALF_4 2
+#define HALF_8 4
+#define HALF_16 8
 
 #include "common.clh"
 #include "attention_params.clh"
@@ -52,6 +59,31 @@ static inline struct row row_of(const struct attention_params *p, int kv_head, i
     return r;
 }
 
+/* The keys of a block that a row sees. */
+struct span {
+    int from, count;
+};
+
+static inline struct span span_of(const struct attention_params *p, int kv_head, int index,
+                                  int first)
+{
+    const struct row r = row_of(p, kv_head, index);
+    struct span s = {max(first, r.begin), 0};
+    s.count = min(first + BK, r.end) - s.from;
+    return s;
+}
+
+/* Whether row `index` and the next see the same keys of a block. */
+static inline bool is_pair(const struct attention_params *p, int kv_head, int index, int rows,
+                           int first)
+{
+    if (index + 1 >= rows)
+        return false;
+    const struct span a = span_of(p, kv_head, index, first);
+    const struct span b = span_of(p, kv_head, index + 1, first);
+    return a.from == b.from && a.count == b.count;
+}
+
 /* Lane i gets the sum of x[i]'s lanes. */
 static inline vec sum_lanes(vec *x)
 {
@@ -65,71 +97,106 @@ static inline vec sum_lanes(vec *x)
     return x[0];
 }
 
-static inline float highest_lane(vec x)
+static inline float highest_of(const float *s, int count)
 {
+    vec top = VLOAD(VW, s);
     float lanes[VW], highest;
-    VSTORE(VW, x, lanes);
+    for (int i = VW; i < count; i += VW)
+        top = max(top, VLOAD(VW, s + i));
+    VSTORE(VW, top, lanes);
     highest = lanes[0];
     UNROLL for (int i = 1; i < VW; i++)
         highest = max(highest, lanes[i]);
     return highest;
 }
 
-/* Scores of `count` keys into `s`, -infinity up to the next whole vector. Gives their maximum. */
-static inline float score_row(float *s, const float *q, __global const element *k, long seq,
-                              long feature, int count)
+/* Scores of `count` keys for one or two rows, BK apart in `s`, -infinity up to the next whole vector. */
+ALWAYS_INLINE void score_rows(float *s, const float *q, __global const element *k, long seq,
+                              long feature, int count, const int rows)
 {
-    vec top = -INFINITY, lane;
-    float lanes[VW];
-    UNROLL for (int i = 0; i < VW; i++)
-        lanes[i] = i;
-    lane = VLOAD(VW, lanes);
-    for (int key = 0; key < count; key += VW) {
+    const int keys = VW / rows;
+    for (int key = 0; key < count; key += keys) {
         vec x[VW];
-        UNROLL for (int i = 0; i < VW; i += STREAMS) {
-            __global const element *at[STREAMS];
-            UNROLL for (int n = 0; n < STREAMS; n++) {
-                at[n] = k + min(key + i + n, count - 1) * seq;
-                x[i + n] = 0;
-            }
-            UNROLL for (int d = 0; d < HEAD_DIM; d += VW) {
-                const vec y = VLOAD(VW, q + d);
+        UNROLL for (int i = 0; i < VW; i++)
+            x[i] = 0;
+        UNROLL for (int i = 0; i < VW; i += STREAMS)
+            if (i < keys) {
+                __global const element *at[STREAMS];
                 UNROLL for (int n = 0; n < STREAMS; n++)
-                    x[i + n] = fma(load_features(at[n], feature, d), y, x[i + n]);
+                    at[n] = k + min(key + i + n, count - 1) * seq;
+                UNROLL for (int d = 0; d < HEAD_DIM; d += VW) {
+                    const vec first = VLOAD(VW, q + d);
+                    const vec second = VLOAD(VW, q + (rows - 1) * PADDED_DIM + d);
+                    UNROLL for (int n = 0; n < STREAMS; n++)
+                        if (i + n < keys) {
+                            const vec y = load_features(at[n], feature, d);
+                            x[i + n] = fma(y, first, x[i + n]);
+                            if (rows == 2)
+                                x[(keys + i + n) % VW] = fma(y, second, x[(keys + i + n) % VW]);
+                        }
+                }
             }
-        }
         const vec scores = sum_lanes(x);
-        const vec kept = lane < (float)(count - key) ? scores : (vec)-INFINITY;
-        top = max(top, kept);
-        VSTORE(VW, kept, s + key);
+        if (rows == 1) {
+            VSTORE(VW, scores, s + key);
+        } else {
+            VSTORE(HALF, scores.lo, s + key);
+            VSTORE(HALF, scores.hi, s + BK + key);
+        }
     }
-    return highest_lane(top);
+    for (int key = count; key < ROUND_UP(count, VW); key++)
+        s[key] = s[(rows - 1) * BK + key] = -INFINITY;
 }
 
-/* Weights from scores; gives their sum in parts. */
-static inline vec weigh_row(float *s, float top, float log2_scale, int count)
+/* Weights from scores, added up in parts; what was summed before is to be scaled by alpha. */
+static inline void weigh_row(float *s, float *top, float *alpha, vec *sum, float log2_scale,
+                             int count)
 {
-    vec sum = 0;
+    const float before = *top;
+    *top = max(before, highest_of(s, count));
+    const float finite = *top == -INFINITY ? 0 : *top;
+    const vec rescale = weight((vec)((before - finite) * log2_scale));
+    vec added = 0;
     for (int key = 0; key < count; key += VW) {
-        const vec w = weight((VLOAD(VW, s + key) - top) * log2_scale);
-        sum += w;
+        const vec w = weight((VLOAD(VW, s + key) - finite) * log2_scale);
+        added += w;
         VSTORE(VW, w, s + key);
     }
-    return sum;
+    *sum = fma(*sum, rescale, added);
+    *alpha = rescale.s0;
 }
 
-/* O = O * alpha + P V */
-static inline void add_row(float *o, float alpha, const float *w, __global const element *v,
-                           long seq, long feature, int count)
+/* O = O * alpha + P V for one or two rows. */
+ALWAYS_INLINE void add_rows(float *o, const float *alpha, const float *w, __global const element *v,
+                            long seq, long feature, int count, const int rows)
 {
-    vec sum[PADDED_DIM / VW];
-    UNROLL for (int d = 0; d < PADDED_DIM / VW; d++)
-        sum[d] = VLOAD(VW, o + d * VW) * alpha;
-    for (int key = 0; key < count; key++, v += seq)
-        UNROLL for (int d = 0; d < PADDED_DIM / VW; d++)
-        sum[d] = fma((vec)w[key], load_features(v, feature, d * VW), sum[d]);
-    UNROLL for (int d = 0; d < PADDED_DIM / VW; d++)
-        VSTORE(VW, sum[d], o + d * VW);
+    const int sums = SUMS / rows;
+    for (int first = 0; first < PADDED_DIM; first += sums * VW) {
+        vec sum[2][SUMS];
+        UNROLL for (int d = 0; d < SUMS; d++)
+            if (d < sums && first + d * VW < PADDED_DIM) {
+                float *at = o + first + d * VW;
+                sum[0][d] = VLOAD(VW, at) * alpha[0];
+                if (rows == 2)
+                    sum[1][d] = VLOAD(VW, at + PADDED_DIM) * alpha[1];
+            }
+        __global const element *row = v;
+        for (int key = 0; key < count; key++, row += seq)
+            UNROLL for (int d = 0; d < SUMS; d++)
+            if (d < sums && first + d * VW < PADDED_DIM) {
+                const vec x = load_features(row, feature, first + d * VW);
+                sum[0][d] = fma((vec)w[key], x, sum[0][d]);
+                if (rows == 2)
+                    sum[1][d] = fma((vec)w[BK + key], x, sum[1][d]);
+            }
+        UNROLL for (int d = 0; d < SUMS; d++)
+            if (d < sums && first + d * VW < PADDED_DIM) {
+                float *at = o + first + d * VW;
+                VSTORE(VW, sum[0][d], at);
+                if (rows == 2)
+                    VSTORE(VW, sum[1][d], at + PADDED_DIM);
+            }
+    }
 }
 
 static inline float sum_of(vec x)
@@ -204,26 +271,31 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     const long last = blocks * (part + 1) / p.parts;
     for (long block = blocks * part / p.parts; block < last; block++) {
         const int first = (int)(begin + block * BK);
-        for (int i = 0; i < rows; i++) {
-            const struct row r = row_of(&p, kv_head, i);
-            const int from = max(first, r.begin), count = min(first + BK, r.end) - from;
-            const float before = top[i];
-            if (count <= 0)
+        for (int i = 0, n; i < rows; i += n) {
+            const struct span keys = span_of(&p, kv_head, i, first);
+            __global const element *at = k + keys.from * p.k.seq;
+            float *s = rows_s + i * BK, *x = rows_q + i * PADDED_DIM;
+            n = is_pair(&p, kv_head, i, rows, first) ? 2 : 1;
+            if (keys.count <= 0)
                 continue;
-            top[i] =
-                max(before, score_row(rows_s + i * BK, rows_q + i * PADDED_DIM, k + from * p.k.seq,
-                                      p.k.seq, FEATURE_STRIDE(p.k), count));
-            const float finite = top[i] == -INFINITY ? 0 : top[i];
-            const vec rescale = weight((vec)((before - finite) * p.log2_scale));
-            sum[i] = fma(sum[i], rescale, weigh_row(rows_s + i * BK, finite, p.log2_scale, count));
-            alpha[i] = rescale.s0;
+            if (n == 2)
+                score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, 2);
+            else
+                score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, 1);
+            for (int j = i; j < i + n; j++)
+                weigh_row(rows_s + j * BK, &top[j], &alpha[j], &sum[j], p.log2_scale, keys.count);
         }
-        for (int i = 0; i < rows; i++) {
-            const struct row r = row_of(&p, kv_head, i);
-            const int from = max(first, r.begin), count = min(first + BK, r.end) - from;
-            if (count > 0)
-                add_row(rows_o + i * PADDED_DIM, alpha[i], rows_s + i * BK, v + from * p.v.seq,
-                        p.v.seq, FEATURE_STRIDE(p.v), count);
+        for (int i = 0, n; i < rows; i += n) {
+            const struct span keys = span_of(&p, kv_head, i, first);
+            __global const element *at = v + keys.from * p.v.seq;
+            float *s = rows_s + i * BK, *x = rows_o + i * PADDED_DIM;
+            n = is_pair(&p, kv_head, i, rows, first) ? 2 : 1;
+            if (keys.count <= 0)
+                continue;
+            if (n == 2)
+                add_rows(x, alpha + i, s, at, p.v.seq, FEATURE_STRIDE(p.v), keys.count, 2);
+            else
+                add_rows(x, alpha + i, s, at, p.v.seq, FEATURE_STRIDE(p.v), keys.count, 1);
         }
     }
 
