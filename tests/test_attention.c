@@ -72,6 +72,8 @@ struct variant {
     const char *masks[10]; /* all of one kind: bands, or one expression for a list */
     size_t batch, heads, kv_heads;
     bool no_logsumexp, guess;
+    bool native; /* as fast as the device can, which is never less exact than docs/numerics.md says
+                  */
     bool gpu_only; /* simt on a CPU takes seconds to build and no path that others do not take */
 };
 
@@ -123,6 +125,12 @@ static const struct variant variants[] = {
      .heads = 2,
      .layout = LAYOUT_BNHD,
      .gpu_only = true},
+    {.name = "bf16 d24 native",
+     .dtype = CLAT_BF16,
+     .head_dim = 24,
+     .masks = SOME_BANDS,
+     .native = true,
+     .gpu_only = true},
     {.name = "f32 d20 features",
      .head_dim = 20,
      .masks = SOME_BANDS,
@@ -162,6 +170,7 @@ static clat_attention_problem make_problem(const struct variant_case *is) {
     problem.kv_heads = variant->kv_heads;
     problem.head_dim = variant->head_dim;
     problem.logsumexp = !variant->no_logsumexp;
+    problem.precision = variant->native ? CLAT_PRECISION_NATIVE : problem.precision;
     problem.implementation = implementations[is->implementation].name;
     problem.tunables = variant->guess ? NULL : implementations[is->implementation].tunables;
     return problem;
