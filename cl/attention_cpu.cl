@@ -473,8 +473,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
                 mask_run(st, top, &p, &t, &tile, MASK_WORDS, &r);
         }
         UNROLL for (int n = 0; n < NV; n++) {
-            /* While a query has seen no key, any finite number serves as its maximum. */
-            finite[n] = top[n] == -INFINITY ? (vec)0 : top[n];
+            finite[n] = finite_top(top[n]);
             alpha[n] = weight((before[n] - finite[n]) * p.log2_scale);
             sum[n] *= alpha[n];
         }
