@@ -438,7 +438,8 @@ typedef struct clat_attention_problem {
     const clat_mask *mask;    /* NULL: every key is visible */
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
-    const char *implementation, *tunables; /* as in clat_gemm_problem */
+    const char *implementation, *tunables; /* as in clat_gemm_problem; there is also
+                                              "decode", for CPUs and at most 4 queries */
 } clat_attention_problem;
 
 #define CLAT_ATTENTION_PROBLEM_INIT                                                                \
