@@ -121,8 +121,6 @@ static enum verdict build_and_run(const struct device *device, const struct prob
     if ((device->vendor == VENDOR_POCL || device->vendor == VENDOR_MESA) &&
         probe->extension != NULL && !has_extension(device->id, probe->extension))
         return VERDICT_NO;
-    if (probe->is_safe != NULL && !probe->is_safe(device))
-        return VERDICT_NO;
     cl_int err = CL_SUCCESS;
     const char *source = probe->source;
     cl_program program = clCreateProgramWithSource(device->cl, 1, &source, NULL, &err);
@@ -156,6 +154,9 @@ static enum verdict load_verdict(const struct device *device, struct cache_key k
 }
 
 static enum verdict find_verdict(const struct device *device, const struct probe *probe) {
+    /* Asked before the cache, which another machine may share: names tell little of a CPU. */
+    if (probe->is_safe != NULL && !probe->is_safe(device))
+        return VERDICT_NO;
     const struct cache_key key = probe_key(device, probe);
     enum verdict verdict = load_verdict(device, key);
     if (verdict != VERDICT_UNKNOWN)
