@@ -17,7 +17,10 @@ enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL
 #define CAPABILITY_MAP(X)                                                                          \
     X(CAP_F64, "f64", "double arithmetic")                                                         \
     X(CAP_F16_ARITHMETIC, "f16_arithmetic", "half arithmetic, reported by the driver or not")      \
-    X(CAP_BF16_DOT, "bf16_dot", "AVX-512's dot products of bf16 pairs, by inline assembly")
+    X(CAP_BF16_DOT, "bf16_dot",                                                                    \
+      "AVX-512's dot products of bf16 pairs, by inline assembly, where they are faster than f32")  \
+    X(CAP_BF16_TILE, "bf16_tile",                                                                  \
+      "AMX's products of bf16 tiles, by inline assembly, with the kernel's permission")
 
 enum capability {
 #define CAPABILITY_ENUM(enumerator, name, meaning) enumerator,

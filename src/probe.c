@@ -2,6 +2,8 @@
  * really computes that way. */
 #include "device.h"
 
+#include "host_cpu.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +14,7 @@ struct probe {
     const char *name;
     const char *extension; /* NULL: none is needed */
     const char *source;
-    /* false: running the kernel would end the process. NULL: it never does. */
+    /* false: running the kernel would end the process, or gain nothing. NULL: it never does. */
     bool (*is_safe)(const struct device *device);
     float in[PROBE_VALUES], expected[PROBE_VALUES];
 };
@@ -24,14 +26,18 @@ struct probe {
     "        out[i] = (float)(" expression ");\n"                                                  \
     "}\n"
 
-/* The device is the CPU this runs on, and has the instruction. */
-static bool has_bf16_dot(const struct device *device) {
-#if defined(__x86_64__)
-    return device->is_cpu && device->f32_lanes == 16 && __builtin_cpu_supports("avx512bf16");
-#else
-    (void)device;
-    return false;
-#endif
+/* The device is the CPU this runs on, with registers of AVX-512. */
+static bool is_wide_host(const struct device *device) {
+    return device->is_cpu && device->f32_lanes == 16;
+}
+
+static bool gains_by_bf16_dot(const struct device *device) {
+    return is_wide_host(device) && host_gains_by_bf16_dot();
+}
+
+/* Permission belongs to the process: it is asked for whatever a cache remembers. */
+static bool allows_bf16_tiles(const struct device *device) {
+    return is_wide_host(device) && host_allows_bf16_tiles();
 }
 
 static const struct probe probes[CAP_COUNT] = {
@@ -55,7 +61,33 @@ static const struct probe probes[CAP_COUNT] = {
          "        out[i] = all(sum.lo == sum.hi) ? sum.s5 : 0.0f;\n"
          "    }\n"
          "}\n",
-         has_bf16_dot, .in = {2048, 1, -3, 0.5f}, .expected = {2052, 5, 1, 4.5f}},
+         gains_by_bf16_dot, .in = {2048, 1, -3, 0.5f}, .expected = {2052, 5, 1, 4.5f}},
+    /* in[i] + 16 (1, 2) . (3, 0.5), in every element of a tile. */
+    [CAP_BF16_TILE] =
+        {"bf16_tile", NULL,
+         "__constant uint config[16] = {1, 0, 0, 0, 0x400040, 0x40, 0, 0, 0, 0, 0, 0, 0x101010};\n"
+         "#define TILE(instruction, p) \\\n"
+         "    __asm__ volatile(instruction :: \"r\"((size_t)(p)), \"r\"(64L) : \"memory\")\n"
+         "__kernel void probe(__global const float *in, __global float *out) {\n"
+         "    uint a[256], b[256];\n"
+         "    float sum[256];\n"
+         "    TILE(\"ldtilecfg (%0)\", config);\n"
+         "    for (int i = 0; i < 4; i++) {\n"
+         "        for (int j = 0; j < 256; j++)\n"
+         "            a[j] = 0x40003f80u, b[j] = 0x3f004040u, sum[j] = in[i];\n"
+         "        TILE(\"tileloadd (%0,%1,1), %%tmm0\", sum);\n"
+         "        TILE(\"tileloadd (%0,%1,1), %%tmm1\", a);\n"
+         "        TILE(\"tileloadd (%0,%1,1), %%tmm2\", b);\n"
+         "        TILE(\"tdpbf16ps %%tmm2, %%tmm1, %%tmm0\", 0);\n"
+         "        TILE(\"tilestored %%tmm0, (%0,%1,1)\", sum);\n"
+         "        int equal = 1;\n"
+         "        for (int j = 0; j < 256; j++)\n"
+         "            equal &= sum[j] == sum[0];\n"
+         "        out[i] = equal ? sum[0] : 0.0f;\n"
+         "    }\n"
+         "    TILE(\"tilerelease\", 0);\n"
+         "}\n",
+         allows_bf16_tiles, .in = {2048, 1, -3, 0.5f}, .expected = {2112, 65, 61, 64.5f}},
 };
 
 enum verdict { VERDICT_UNKNOWN = -1, VERDICT_NO = 0, VERDICT_YES = 1 };
