@@ -328,8 +328,20 @@ static const struct peers peer_cases[] = {
      {"dense", "tiles"}},
 };
 
+/* Rates of the host's cores and memory, or by the tiles of its kernels. */
+static bool needs_cpu(const struct peers *peers) {
+    static const char *const rates[] = {"peak", "stream", "read", "tiles"};
+    for (size_t i = 0; peers->peers[i]; i++)
+        for (size_t j = 0; j < sizeof rates / sizeof *rates; j++)
+            if (strcmp(peers->peers[i], rates[j]) == 0)
+                return true;
+    return false;
+}
+
 static void test_peers(void **state) {
     const struct peers *peers = *state;
+    if (needs_cpu(peers) && !harness_device_is_cpu())
+        skip();
     char line[512];
     int length = snprintf(line, sizeof line, "bench %s --reps 1", peers->problem);
     for (size_t i = 0; peers->peers[i]; i++)
@@ -349,6 +361,8 @@ static void test_peers(void **state) {
  * `dense`. */
 static void test_bench_scaled_peers(void **state) {
     (void)state;
+    if (!harness_device_is_cpu())
+        skip();
     json_t *json = run_json(0, "bench attention --batch 1 --heads 4 --seq-q 1920 --head-dim 32 "
                                "--mask csr:480,0.25 --peer dense,tiles --reps 9");
     const double share =
