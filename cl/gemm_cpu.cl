@@ -50,11 +50,21 @@
 
 DEFINE_FINISHES(VW)
 
-#define PACK_TILES_ACROSS(packed, b) pack_across(packed, b, MR)
-#define PACK_TILES_ALONG(packed, b) pack_along(packed, b, MR)
 #define BEGIN_GROUP()
 #define END_GROUP()
 #include "gemm_blocks.clh"
+
+static inline void pack_tiles_across(PACKED word *packed, const struct block *b)
+{
+    pack_across(packed, b, MR);
+}
+
+static inline void pack_tiles_along(PACKED word *packed, const struct block *b)
+{
+    pack_along(packed, b, MR);
+}
+
+/* ---- multiplying ---- */
 
 #if PACK_A
 #define TILE_WORD(tile, ld, i, k) ((tile)[(k) * MR + (i)])
@@ -117,11 +127,26 @@ static inline void finish_tile(const struct gemm_operands *o, const vec sum[MR][
     finish_lines(o, tile, rows, columns);
 }
 
+#if SHARED
+static inline void fetch(const PACKED word *x, long words)
+{
+    for (long i = 0; i < words; i += CACHE_LINE / sizeof(word))
+        PREFETCH(x + i);
+}
+#endif
+
 static inline void multiply_tile(const struct gemm_operands *o, real *sums, tile_pointer tile,
                                  panel_pointer panel, long depth, bool begins, bool ends,
-                                 struct window rows, struct window columns)
+                                 struct window rows, struct window columns, struct ahead ahead)
 {
     vec sum[MR][NV];
+#if PACK_A && SHARED
+    if (ahead.tile)
+        fetch(ahead.tile, words_of(depth) * MR);
+#endif
+#if PACK_B && SHARED
+    fetch(ahead.panel, words_of(depth) * NR / TILES_M);
+#endif
     if (begins)
         UNROLL for (int i = 0; i < MR; i++)
         UNROLL for (int v = 0; v < NV; v++) sum[i][v] = 0;

@@ -43,8 +43,6 @@
 
 DEFINE_FINISHES(VW)
 
-#define PACK_TILES_ACROSS(packed, b) pack_strips_across(packed, b)
-#define PACK_TILES_ALONG(packed, b) pack_strips_along(packed, b)
 #define BEGIN_GROUP() TILE_CONFIGURE()
 #define END_GROUP() TILE_RELEASE()
 #include "gemm_blocks.clh"
@@ -54,7 +52,7 @@ DEFINE_FINISHES(VW)
 #define STEP_WORDS (MR * VW) /* of a tile */
 
 /* Neighbouring lines are neighbours in memory. Goes over all tiles with the rows of one step. */
-static inline void pack_strips_across(PACKED word *packed, const struct block *b)
+static inline void pack_tiles_across(PACKED word *packed, const struct block *b)
 {
     for (long k = 0; k < b->steps; k += VW) {
         PACKED word *tile = packed + k * MR;
@@ -79,7 +77,7 @@ static inline void pack_strips_across(PACKED word *packed, const struct block *b
 }
 
 /* The elements of one line are neighbours in memory. */
-static inline void pack_strips_along(PACKED word *packed, const struct block *b)
+static inline void pack_tiles_along(PACKED word *packed, const struct block *b)
 {
     PACKED word *tile = packed;
     for (long line = 0; line < b->lines; line += MR, tile += b->tile_words)
@@ -119,18 +117,21 @@ static inline void finish_tile(const struct gemm_operands *o, const real *sums, 
 #define finish_tile finish_lines
 #endif
 
+/* Cache lines of the next panel that one step asks for. */
+#define SHARE ((VW * NR * 4 / CACHE_LINE + TILES_M - 1) / TILES_M)
+
 static inline void multiply_tile(const struct gemm_operands *o, real *sums, tile_pointer tile,
                                  panel_pointer panel, long depth, bool begins, bool ends,
-                                 struct window rows, struct window columns)
+                                 struct window rows, struct window columns, struct ahead ahead)
 {
     const long sums_bytes = NR * sizeof(real), b_bytes = NR * sizeof(word);
 #if PACK_A
-    const long a_bytes = VW * sizeof(word), step = STEP_WORDS;
-    const tile_pointer lower = tile + VW * VW;
+    const long row = VW, step = STEP_WORDS;
 #else
-    const long a_bytes = o->lda * sizeof(element), step = K_ALIGN;
-    const tile_pointer lower = tile + VW * o->lda;
+    const long row = o->lda, step = K_ALIGN;
 #endif
+    const long a_bytes = row * sizeof(*tile);
+    const tile_pointer lower = tile + VW * row;
     real *lower_sums = sums + VW * NR;
     if (begins) {
         TILE_ZERO(0);
@@ -152,6 +153,12 @@ static inline void multiply_tile(const struct gemm_operands *o, real *sums, tile
         TILE_DOT(0, 4, 6);
         TILE_LOAD(5, lower + s * step, a_bytes);
         TILE_DOT(1, 4, 7);
+        if (ahead.tile)
+            UNROLL for (int i = 0; i < MR; i++) PREFETCH_SECOND(ahead.tile + s * step + i * row);
+#if SHARED
+        UNROLL for (int i = 0; i < SHARE; i++)
+            PREFETCH_SECOND(ahead.panel + (s * SHARE + i) * CACHE_LINE / sizeof(word));
+#endif
         TILE_DOT(2, 5, 6);
         TILE_DOT(3, 5, 7);
     }
