@@ -55,6 +55,14 @@ static const struct {
      "VW=16 MR=2 NB=4 KC=256 SPLIT_K=1", true},
     {"cpu_dot split", "cpu_dot", "VW=4 MR=1 NB=2 KC=256 SPLIT_K=4",
      "VW=16 MR=1 NB=2 KC=256 SPLIT_K=4", true},
+#define TILES(label, values) {label, "cpu_tile", NULL, values, true}
+    TILES("cpu_tile", "KC=128 MC=64 NC=64 PACK_A=1 SHARED=0 SPLIT_K=1 SWAP=0"),
+    TILES("cpu_tile shared", "KC=256 MC=32 NC=32 PACK_A=1 SHARED=1 SPLIT_K=1 SWAP=0"),
+    TILES("cpu_tile swapped", "KC=128 MC=64 NC=32 PACK_A=1 SHARED=1 SPLIT_K=1 SWAP=1"),
+    TILES("cpu_tile split", "KC=128 MC=32 NC=64 PACK_A=1 SHARED=0 SPLIT_K=4 SWAP=0"),
+    TILES("cpu_tile split swapped", "KC=128 MC=64 NC=64 PACK_A=1 SHARED=1 SPLIT_K=2 SWAP=1"),
+    TILES("cpu_tile A in place", "KC=128 MC=64 NC=64 PACK_A=0 SHARED=1 SPLIT_K=1 SWAP=0"),
+    TILES("cpu_tile in place swapped", "KC=256 MC=64 NC=64 PACK_A=0 SHARED=0 SPLIT_K=2 SWAP=1"),
     {"simt", "simt", "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4",
      "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4", false},
 };

@@ -36,7 +36,8 @@ static double flops(const void *problem) {
     return 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->batch;
 }
 
-static const struct implementation *const implementations[] = {&gemm_dot_cpu, &gemm_cpu, &gemm_simt, NULL};
+static const struct implementation *const implementations[] = {&gemm_tile_cpu, &gemm_dot_cpu,
+                                                         &gemm_cpu, &gemm_simt, NULL};
 
 const struct operation gemm_operation = {
     .name = "gemm",

@@ -65,7 +65,7 @@ void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *ou
 /* The refusal that all implementations share: f64 on a device without. */
 bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]);
 
-extern const struct implementation gemm_dot_cpu, gemm_cpu, gemm_simt;
+extern const struct implementation gemm_tile_cpu, gemm_dot_cpu, gemm_cpu, gemm_simt;
 extern const struct trial_hooks gemm_trial;
 extern const struct operation gemm_operation;
 
