@@ -14,7 +14,8 @@
  *     +------+    +------+------+
  *      op(A)      32 x 32 of C
  *
- * Four loads for four products of 16 cycles: B comes from the first cache, A from the second.
+ * Four loads for four products of 16 cycles: B comes from the first cache, which A, from the
+ * second, passes by.
  *
  *   PACK_A = 1   tiles [step][32 rows][16 words]
  *            0   read in place: not transposed, k a multiple of 32
@@ -157,11 +158,11 @@ static inline void multiply_tile(const struct gemm_operands *o, real *sums, tile
     const long steps = words_of(depth) / VW;
     for (long s = 0; s < steps; s++) {
         const panel_pointer b = panel + s * VW * NR;
-        TILE_LOAD(4, tile + s * step, a_bytes);
+        TILE_STREAM(4, tile + s * step, a_bytes);
         TILE_LOAD(6, b, b_bytes);
         TILE_LOAD(7, b + VW, b_bytes);
         TILE_DOT(0, 4, 6);
-        TILE_LOAD(5, lower + s * step, a_bytes);
+        TILE_STREAM(5, lower + s * step, a_bytes);
         TILE_DOT(1, 4, 7);
         if (ahead.tile)
             UNROLL for (int i = 0; i < MR; i++) PREFETCH_SECOND(ahead.tile + s * step + i * row);
