@@ -235,6 +235,9 @@ static void guess(const struct device *device, const void *problem, int *values)
     choose_tile_in_place(device, problem, values, panel);
     values[T_UNROLL_K] = values[T_PACK_A] || values[T_PACK_B] ? 1 : 4;
     if (values[T_KC] == STREAM_DEPTH) {
+        /* A few long rows of blocks: cores finish together if they share k. */
+        if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4)
+            values[T_SPLIT_K] = 4;
         raise_to(device, problem, values, T_MC, round_up(gemm.m, 24) + 24);
         raise_to(device, problem, values, T_NC, 2048);
     } else {
