@@ -163,6 +163,8 @@ static bool choose_tile(const struct device *device, const void *problem, int *v
             values[T_MR] = tunables[T_MR].candidates[i];
             values[T_NV] = tunables[T_NV].candidates[j];
             const double cost = tile_cost(&gemm, values);
+            if (values[T_KC] == STREAM_DEPTH && values[T_NV] == 3)
+                continue; /* no divisor of the lengths that rows usually have */
             if ((values[T_NV] == 1 || column * (size_t)values[T_NV] <= panel_bytes) &&
                 fits(device, problem, values) && (best_cost == 0 || cost <= best_cost)) {
                 best_cost = cost;
@@ -233,7 +235,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
         values[T_KC] = STREAM_DEPTH;
     choose_tile_in_place(device, problem, values, panel);
-    values[T_UNROLL_K] = values[T_PACK_A] || values[T_PACK_B] ? 1 : 4;
+    values[T_UNROLL_K] = values[T_PACK_A] && values[T_PACK_B] ? 1 : 4;
     if (values[T_KC] == STREAM_DEPTH) {
         /* A few long rows of blocks: cores finish together if they share k. */
         if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4)
