@@ -178,8 +178,8 @@ int command_check(int argc, char **argv) {
     bool quick = false, all = false;
     const char *const *words;
     const struct arg args[] = {
-        {"implementation", ARG_STRING, &check.implementation, "NAME", "only this one: cpu, simt, ...",
-         NULL, 0, NULL},
+        {"implementation", ARG_STRING, &check.implementation, "NAME",
+         "only this one: cpu, simt, ...", NULL, 0, NULL},
         {"all", ARG_FLAG, &all, NULL, "every combination, with each implementation that runs here",
          NULL, 0, NULL},
         {"seed", ARG_SIZE, &seed, "N", "other random operands", NULL, 0, NULL},
