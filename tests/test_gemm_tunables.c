@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 6 };
+enum { SAMPLES = 6, VARIANTS = 8 };
 
-static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_simt};
+static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_simt,
+                                                               &gemm_tile_cpu};
 
 static clat_gemm_problem make_problem(const struct implementation *impl, unsigned variant) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
@@ -23,7 +24,28 @@ static clat_gemm_problem make_problem(const struct implementation *impl, unsigne
     problem.trans_b = variant % 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.trans_a = variant % 4 >= 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.dtype = variant % 8 >= 4 ? CLAT_BF16 : CLAT_F32;
+    if (impl == &gemm_tile_cpu) {
+        problem.dtype = CLAT_BF16;
+        problem.dtype_c = variant % 8 >= 4 ? CLAT_F32 : CLAT_BF16;
+        problem.precision = CLAT_PRECISION_NATIVE;
+        problem.k = 320; /* so that rows may be read in place */
+        problem.lda = 323;
+    }
     return problem;
+}
+
+/* Some values are not for every type and transpose: the next variant that they are for. */
+static unsigned fitting_variant(const struct implementation *impl, const int *values,
+                                unsigned variant) {
+    for (unsigned i = variant; i < variant + VARIANTS; i++) {
+        const clat_gemm_problem problem = make_problem(impl, i);
+        struct gemm gemm;
+        assert_ok(gemm_normalise(&gemm, &problem));
+        if (impl->fits(&harness_context()->device, &gemm, values))
+            return i;
+    }
+    fail_msg("values that fit no variant");
+    return variant;
 }
 
 static void verify(const struct implementation *impl, const int *values, unsigned variant) {
@@ -31,7 +53,7 @@ static void verify(const struct implementation *impl, const int *values, unsigne
     clat_plan *plan = NULL;
     clat_trial *trial = NULL;
     clat_verdict verdict;
-    clat_gemm_problem problem = make_problem(impl, variant);
+    clat_gemm_problem problem = make_problem(impl, fitting_variant(impl, values, variant));
     tunables_print(impl, values, &tunables);
     problem.tunables = text_string(&tunables);
     assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
@@ -78,6 +100,7 @@ static void test_guesses_fit(void **state) {
             char why[OP_WHY_BYTES];
             problem.m = sizes[s % SIZES], problem.n = sizes[s / SIZES % SIZES];
             problem.dtype = dtypes[s / SIZES / SIZES];
+            problem.dtype_c = CLAT_DTYPE_DEFAULT;
             problem.lda = problem.ldc = 0;
             assert_ok(gemm_normalise(&gemm, &problem));
             if (!impl->supports(device, &gemm, why))
@@ -117,6 +140,7 @@ static void test_trials(void **state) {
 int main(void) {
     harness_add("cpu combinations", test_combinations, &implementations[0]);
     harness_add("simt combinations", test_combinations, &implementations[1]);
+    harness_add("cpu_tile combinations", test_combinations, &implementations[2]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("trials", test_trials, NULL);
     return harness_run_added();
