@@ -26,16 +26,20 @@ KERNEL_DIR := $(PKGDATADIR)/kernels
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wconversion $(WERROR)
 ALL_CPPFLAGS = -D_GNU_SOURCE -Iinclude -Isrc -Icl $(OWN_CPPFLAGS) $(CPPFLAGS)
-ALL_CFLAGS   = -std=c11 -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) $(CFLAGS)
+ALL_CFLAGS   = -std=c11 -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(SANITIZE) $(CFLAGS) \
+    $(OWN_CFLAGS)
 ALL_LDFLAGS  = -pthread $(SANITIZE) $(LDFLAGS)
 LIBS := -lOpenCL -ljansson -pthread -lm
 
-# What `clattice bench` compares with. The library needs neither; without them there is no command.
+# What `clattice bench` compares with. The library needs none; without them there is no command.
+# Debian's oneDNN has no pkg-config file.
 PEERS := clblast openblas
-HAVE_PEERS := $(shell pkg-config --exists $(PEERS) 2>/dev/null && echo yes)
+HAVE_PEERS := $(shell pkg-config --exists $(PEERS) 2>/dev/null && \
+    echo '\#include <dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes)
 ifdef HAVE_PEERS
-    PEER_CFLAGS := $(shell pkg-config --cflags $(PEERS))
-    PEER_LIBS   := $(shell pkg-config --libs $(PEERS))
+    PEER_CFLAGS := $(shell pkg-config --cflags $(PEERS)) \
+        -DCLBLAST_VERSION=$(shell pkg-config --modversion clblast)
+    PEER_LIBS   := $(shell pkg-config --libs $(PEERS)) -ldnnl
 endif
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -76,7 +80,7 @@ ifdef HAVE_PEERS
 tool: $(TOOL)
 else
 tool:
-	@echo 'The command clattice is not built: it needs $(PEERS). "make setup" installs them.'
+	@echo 'The command clattice is not built: it needs $(PEERS) dnnl. "make setup" installs them.'
 endif
 
 $(STATIC_LIB): $(LIB_OBJECTS)
@@ -100,6 +104,8 @@ $(TOOL): $(TOOL_OBJECTS) $(SHARED_LIB) $(BUILD)/prefix
 $(call object,src/source.c): OWN_CPPFLAGS := -DCLATTICE_INSTALLED_KERNELS='"$(KERNEL_DIR)"'
 $(call object,src/source.c): $(BUILD)/prefix
 $(TOOL_OBJECTS): OWN_CPPFLAGS := $(PEER_CFLAGS)
+# The loops of peers are to be vectors, whatever CFLAGS says.
+$(call object,tools/host_loops.c): OWN_CFLAGS := -O3 -ffast-math
 $(TEST_OBJECTS) $(HELPER_OBJECTS): OWN_CPPFLAGS := -Itests \
     -DHARNESS_BUILD_DIR='"$(abspath $(BUILD))"' -DHARNESS_KERNEL_DIR='"$(CURDIR)/cl"'
 
@@ -153,6 +159,19 @@ test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
 test-full: export CLATTICE_TEST_FULL = 1
 test-full: test ## the same with the slow sweeps
 
+# Without the test scripts: nothing in them depends on the device.
+test_with = @BUILD='$(BUILD)' tests/with_opencl.sh $(1) \
+    env BUILD='$(BUILD)/$(1)' T='$(T)' tests/run.sh $(TESTS)
+
+.PHONY: test-rusticl test-intel-cpu
+test-rusticl: setup ## run the tests on rusticl, Mesa's OpenCL, on the CPU; T= as for test
+	$(again) $(if $(T),,all) test-programs
+	$(call test_with,rusticl)
+
+test-intel-cpu: setup ## run the tests on Intel's OpenCL for CPUs; T= as for test
+	$(again) $(if $(T),,all) test-programs
+	$(call test_with,intel-cpu)
+
 test-programs: $(filter $(BUILD)/tests/test_$(T)%,$(TESTS))
 
 # Against the static library, so that internals can be tested too. Helpers come from an archive: a
@@ -171,6 +190,34 @@ $(BUILD)/tests/test_tool: | tool # it runs the command
 bench: setup ## build and run the default benchmarks
 	$(again) all
 	@CLATTICE_KERNEL_DIR=cl $(TOOL) bench
+
+# One suite each, its results kept, then put into the document: SUITES=decode for one of them.
+SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage native \
+    attention-table sparse-cpu decode overhead
+PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
+BENCH_FLAGS ?=
+RESULTS ?= docs/benchmarks
+
+.PHONY: benchmarks
+benchmarks: setup ## measure all that docs/benchmarks.md shows (SUITES=decode: only that)
+	$(again) all
+	@mkdir -p $(RESULTS)
+	@export CLATTICE_KERNEL_DIR=cl; failed=0; for suite in $(SUITES); do \
+	    printf '\n==== %s\n' $$suite; \
+	    $(TOOL) bench $$suite $(BENCH_FLAGS) --json $(RESULTS)/$$suite.json || failed=1; \
+	done; \
+	$(TOOL) info --json $(RESULTS)/machine.json >/dev/null && \
+	    $(TOOL) report --markdown docs/benchmarks.md $(RESULTS)/*.json && exit $$failed
+
+.PHONY: plots
+plots: ## draw the plots of docs/benchmarks.md from what `make benchmarks` measured
+	@CC='$(CC)' tools/setup.sh plots
+	$(again) tool
+	@mkdir -p docs/plots
+	@for plot in $(PLOTS); do \
+	    $(TOOL) report --plot $$plot $(RESULTS)/*.json >$(BUILD)/$$plot.gp && \
+	        gnuplot $(BUILD)/$$plot.gp >docs/plots/$$plot.svg || exit 1; \
+	done
 
 # ---- checking ------------------------------------------------------------------------------------
 
@@ -266,7 +313,7 @@ clean: ## remove everything built
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -35,13 +35,10 @@
 #include "common.clh"
 #include "attention_params.clh"
 #include "attention.clh"
+#include "attention_cpu.clh"
 
-#define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
 #define OUT_DIM ROUND_UP(HEAD_DIM, MR)
 #define PACKED_LD ROUND_UP(OUT_DIM, VW) /* also the rows of Q^T and O^T in memory */
-
-typedef VECTOR(float, VW) vec;
-typedef VECTOR(int, VW) ivec;
 
 #if PACK
 typedef const float *rows_of;
@@ -51,33 +48,6 @@ typedef __global const float *rows_of;
 
 /* ---- rows of the caller's tensors ---- */
 
-/* Features d .. d + VW - 1 of a row, zeros past the last one. */
-static inline vec load_features(__global const element *row, long stride, int d)
-{
-#if UNIT_FEATURES
-    if (d + VW <= HEAD_DIM)
-        return LOADV(DTYPE, VW, row + d);
-#endif
-    float x[VW];
-    for (int i = 0; i < VW; i++)
-        x[i] = d + i < HEAD_DIM ? LOAD(DTYPE, row + (d + i) * stride) : 0.0f;
-    return VLOAD(VW, x);
-}
-
-static inline void store_features(vec x, __global element *row, long stride, int d)
-{
-#if UNIT_FEATURES
-    if (d + VW <= HEAD_DIM) {
-        STOREV(DTYPE, VW, x, row + d);
-        return;
-    }
-#endif
-    float values[VW];
-    VSTORE(VW, x, values);
-    for (int i = 0; i < VW && d + i < HEAD_DIM; i++)
-        STORE(DTYPE, values[i], row + (d + i) * stride);
-}
-
 /* Queries past the last one repeat it: what they give is never stored. */
 static inline void load_queries(float *qt, __global const element *q,
                                 const struct attention_params *p, const struct query_tile *t)
@@ -85,57 +55,167 @@ static inline void load_queries(float *qt, __global const element *q,
     for (int first = 0; first < BQ; first += VW)
         for (int d = 0; d < HEAD_DIM; d += VW) {
             vec r[VW];
-            UNROLL for (int i = 0; i < VW; i++)
-            {
+            UNROLL for (int i = 0; i < VW; i++) {
                 const long row = t->first + min(first + i, t->rows - 1);
                 r[i] = load_features(q + row * p->q.seq, FEATURE_STRIDE(p->q), d) * p->sign;
             }
             PASTE(transpose_, VECTOR(float, VW))(r);
-            UNROLL for (int i = 0; i < VW; i++) VSTORE(VW, r[i], qt + (d + i) * BQ + first);
+            UNROLL for (int i = 0; i < VW; i++)
+                VSTORE(VW, r[i], qt + (d + i) * BQ + first);
         }
 }
 
-/* Widens `count` rows and pads them with zeros, to whole vectors and to whole tiles of MR. */
+/* Widens `count` rows and pads them with zeros to whole vectors. */
 static inline void pack_block(float *packed, __global const element *x, long seq, long feature,
                               int count)
 {
     for (int row = 0; row < count; row++)
         for (int d = 0; d < PACKED_LD; d += VW)
             VSTORE(VW, load_features(x + row * seq, feature, d), packed + row * PACKED_LD + d);
-    for (int i = count * PACKED_LD; i < ROUND_UP(count, MR) * PACKED_LD; i += VW)
-        VSTORE(VW, (vec)0, packed + i);
 }
+
+/* ---- which queries a group of keys is computed for ---- */
+
+/*
+ * Keys `key` .. `key` + `keys` - 1 of a block with the vectors of queries that may see them,
+ * `vector` .. `vector` + `vectors` - 1 of the tile. A full block is one run; at the edges of a band
+ * there are several, and what lies beyond the steps is never computed:
+ *
+ *     vector 0   # # . . . . . .
+ *     vector 1   # # # # # . . .        three runs, of 3, 2 and 1 vectors
+ *     vector 2   # # # # # # # #
+ */
+struct run {
+    int key, keys, vector, vectors;
+};
+
+/* Sets the vectors that see any of a run's keys. */
+static inline void run_vectors(struct run *r, const struct attention_params *p,
+                               const struct query_tile *t, const struct key_tile *tile)
+{
+    int last = (t->rows - 1) / VW;
+    r->vector = 0;
+#if !MASK_LIST
+    if (tile->partial) {
+        const int key = tile->first + r->key - t->first;
+        r->vector = max(0, key - p->high) / VW;
+        last = min(last, (key + r->keys - 1 - p->low) / VW);
+    }
+#endif
+    r->vectors = last - r->vector + 1;
+}
+
+/* The run after *r; the one after {0} is the first. */
+static inline bool run_next(struct run *r, const struct attention_params *p,
+                            const struct query_tile *t, const struct key_tile *tile)
+{
+    r->key += r->keys;
+    r->keys = tile->count - r->key;
+    if (r->keys == 0)
+        return false;
+    if (MASK_LIST || !tile->partial) {
+        run_vectors(r, p, t, tile);
+        return true;
+    }
+    const int left = r->keys;
+    r->keys = min(left, MR);
+    run_vectors(r, p, t, tile);
+    for (struct run more = *r; r->keys < left; r->keys += more.keys) {
+        more.key = r->key + r->keys;
+        more.keys = min(left - r->keys, MR);
+        run_vectors(&more, p, t, tile);
+        if (more.vector != r->vector || more.vectors != r->vectors)
+            break;
+    }
+    return true;
+}
+
+/* For each of n vectors, n <= NV a constant once all is inlined: loops over n itself would be seen too
+ * early, and stay loops. */
+#define EACH_VECTOR(v, n)                                                                          \
+    UNROLL                                                                                         \
+    for (int v = 0; v < NV; v++)                                                                   \
+        if (v < (n))
+
+/* Calls f(1) .. f(NV), by the number of vectors: tiles of registers need constants. */
+#if NV >= 2
+#define CASE_2(f)                                                                                  \
+    case 2:                                                                                        \
+        f(2);                                                                                      \
+        break;
+#else
+#define CASE_2(f)
+#endif
+#if NV >= 3
+#define CASE_3(f)                                                                                  \
+    case 3:                                                                                        \
+        f(3);                                                                                      \
+        break;
+#else
+#define CASE_3(f)
+#endif
+#if NV >= 4
+#define CASE_4(f)                                                                                  \
+    case 4:                                                                                        \
+        f(4);                                                                                      \
+        break;
+#else
+#define CASE_4(f)
+#endif
+#define WITH_VECTORS(n, f)                                                                         \
+    switch (n) {                                                                                   \
+    case 1:                                                                                        \
+        f(1);                                                                                      \
+        break;                                                                                     \
+        CASE_2(f) CASE_3(f) CASE_4(f)                                                              \
+    }
 
 /* ---- the three steps of a key block ---- */
 
-/* S^T for MR keys from `first` on, of which `count` exist. `top` grows to their maximum. */
-static inline void score_keys(float *st, vec *top, const float *qt, rows_of k, long ld, int first,
-                              int count)
+/* S^T for MR keys, of which `count` exist: the others repeat the last one, and are overwritten or
+ * never looked at. `top` grows to the maximum. */
+ALWAYS_INLINE void score_keys(float *st, vec *top, const float *qt, rows_of k, long ld, int count,
+                              const int vectors)
 {
     vec s[MR][NV];
     rows_of row[MR];
+    row[0] = k;
+    UNROLL for (int i = 1; i < MR; i++)
+        row[i] = row[i - 1] + (i < count ? ld : 0);
     UNROLL for (int i = 0; i < MR; i++)
-    {
-#if PACK
-        row[i] = k + (first + i) * ld;
-#else
-        row[i] = k + min(first + i, count - 1) * ld;
-#endif
-        UNROLL for (int v = 0; v < NV; v++) s[i][v] = 0;
-    }
+        EACH_VECTOR(v, vectors)
+            s[i][v] = 0;
     for (int d = 0; d < HEAD_DIM; d++) {
         vec x[NV];
-        UNROLL for (int v = 0; v < NV; v++) x[v] = VLOAD(VW, qt + d * BQ + v * VW);
+        EACH_VECTOR(v, vectors)
+            x[v] = VLOAD(VW, qt + d * BQ + v * VW);
         UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int v = 0; v < NV; v++) s[i][v] = fma((vec)row[i][d], x[v], s[i][v]);
+            EACH_VECTOR(v, vectors)
+                s[i][v] = fma((vec)row[i][d], x[v], s[i][v]);
     }
     UNROLL for (int i = 0; i < MR; i++)
-        if (first + i < count)
-            UNROLL for (int v = 0; v < NV; v++)
-            {
-                top[v] = max(top[v], s[i][v]);
-                VSTORE(VW, s[i][v], st + (first + i) * BQ + v * VW);
-            }
+        EACH_VECTOR(v, vectors) {
+            top[v] = max(top[v], s[i][v]);
+            VSTORE(VW, s[i][v], st + i * BQ + v * VW);
+        }
+}
+
+static inline void score_run(float *st, vec *top, const float *qt, rows_of k, long ld,
+                             const struct run *r)
+{
+    const int column = r->vector * VW;
+    vec highest[NV];
+    st += r->key * BQ + column;
+    k += r->key * ld;
+#define SCORE(n)                                                                                   \
+    EACH_VECTOR(v, n)                                                                             \
+        highest[v] = top[r->vector + v];                                                           \
+    for (int left = r->keys; left > 0; left -= MR, st += MR * BQ, k += MR * ld)                    \
+        score_keys(st, highest, qt + column, k, ld, left, n);                                      \
+    EACH_VECTOR(v, n)                                                                             \
+    top[r->vector + v] = highest[v]
+    WITH_VECTORS(r->vectors, SCORE)
+#undef SCORE
 }
 
 /* Which of the VW queries from `query` on see a key. */
@@ -153,92 +233,134 @@ static inline ivec seen_by(const struct attention_params *p, const struct query_
 }
 
 /* Scores that the mask hides become -infinity; `top` grows to the maximum of the others. */
-static inline void mask_keys(float *st, vec *top, const struct attention_params *p,
-                             const struct query_tile *t, const struct key_tile *tile,
-                             __global const uint *words)
+static inline void mask_run(float *st, vec *top, const struct attention_params *p,
+                            const struct query_tile *t, const struct key_tile *tile,
+                            __global const uint *words, const struct run *r)
 {
     int query[BQ]; /* those past the last one repeat it: no list says anything of them */
     for (int i = 0; i < BQ; i++)
         query[i] = t->first + min(i, t->rows - 1);
-    for (int key = 0; key < tile->count; key++)
-        UNROLL for (int v = 0; v < NV; v++)
-        {
+    for (int v = r->vector; v < r->vector + r->vectors; v++) {
+        vec highest = top[v];
+        for (int key = r->key; key < r->key + r->keys; key++) {
             float *s = st + key * BQ + v * VW;
             const ivec seen = seen_by(p, t, words, query + v * VW, tile->first + key);
             const vec masked = seen != 0 ? VLOAD(VW, s) : (vec)-INFINITY;
-            top[v] = max(top[v], masked);
+            highest = max(highest, masked);
             VSTORE(VW, masked, s);
         }
+        top[v] = highest;
+    }
 }
 
-/* 2^x for x <= 0, relative error below 1.7e-7; exactly 0 below -125 and for -infinity; any NaN
- * stays one. 2^round(x) becomes a float of its own, the rest goes into a minimax polynomial on
- * [-1/2, 1/2]. */
-static inline vec weight(vec x)
+/* P^T from S^T, added up in `sum`. */
+static inline void weigh_run(float *st, const vec *top, vec *sum, float log2_scale,
+                             const struct run *r)
 {
-    /* 1.5 * 2^23: adding it rounds to an integer; 127 more: the low bits are the exponent's. */
-    const vec shift = 12582912.0f + 127.0f;
-    const vec shifted = x + shift;
-    const vec f = x - (shifted - shift);
-    vec y = 1.326472228e-03f;
-    y = fma(y, f, (vec)9.671512983e-03f);
-    y = fma(y, f, (vec)5.550733760e-02f);
-    y = fma(y, f, (vec)2.402224208e-01f);
-    y = fma(y, f, (vec)6.931469776e-01f);
-    y = fma(y, f, (vec)1.0f);
-    y *= PASTE(as_, VECTOR(float, VW))(PASTE(as_, VECTOR(int, VW))(shifted) << 23);
-    return x < -125.0f ? (vec)0 : y;
+    const int end = r->key + r->keys;
+    vec highest[NV], added[NV];
+#define WEIGH(n)                                                                                   \
+    EACH_VECTOR(v, n)                                                                             \
+        highest[v] = top[r->vector + v], added[v] = 0;                                             \
+    for (int key = r->key; key < end; key++)                                                       \
+        EACH_VECTOR(v, n) {                                                                       \
+            float *s = st + key * BQ + (r->vector + v) * VW;                                       \
+            const vec w = weight((VLOAD(VW, s) - highest[v]) * log2_scale);                        \
+            added[v] += w;                                                                         \
+            VSTORE(VW, w, s);                                                                      \
+        }                                                                                          \
+    EACH_VECTOR(v, n)                                                                             \
+    sum[r->vector + v] += added[v]
+    WITH_VECTORS(r->vectors, WEIGH)
+#undef WEIGH
 }
 
-/* P^T from S^T, added up in `sum`. In a partial tile what is hidden gets HIDDEN_WEIGHT. */
-ALWAYS_INLINE void weigh_keys(float *st, const vec *top, vec *sum, float log2_scale, int count,
-                              const bool partial)
-{
-    for (int key = 0; key < count; key++)
-        UNROLL for (int v = 0; v < NV; v++)
-        {
-            float *s = st + key * BQ + v * VW;
-            const vec score = VLOAD(VW, s);
-            vec w = weight((score - top[v]) * log2_scale);
-            if (partial)
-                w = score == -INFINITY ? (vec)HIDDEN_WEIGHT : w;
-            sum[v] += w;
-            VSTORE(VW, w, s);
-        }
-}
-
-/* O^T = O^T * alpha + V^T P^T for MR features. */
-ALWAYS_INLINE void add_values(float *ot, const vec *alpha, const float *pt, rows_of v, long ld,
-                              int count, const bool partial)
+/* O^T += V^T P^T for MR features. */
+ALWAYS_INLINE void add_values(float *ot, const float *pt, rows_of v, long ld, int count,
+                              const int vectors)
 {
     vec sum[MR][NV];
     UNROLL for (int i = 0; i < MR; i++)
-    UNROLL for (int n = 0; n < NV; n++) sum[i][n] = VLOAD(VW, ot + i * BQ + n * VW) * alpha[n];
+        EACH_VECTOR(n, vectors)
+            sum[i][n] = VLOAD(VW, ot + i * BQ + n * VW);
     for (int key = 0; key < count; key++) {
         vec w[NV];
-        UNROLL for (int n = 0; n < NV; n++) w[n] = VLOAD(VW, pt + key * BQ + n * VW);
+        EACH_VECTOR(n, vectors)
+            w[n] = VLOAD(VW, pt + key * BQ + n * VW);
         UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int n = 0; n < NV; n++)
-        {
-            const vec more = fma((vec)v[i], w[n], sum[i][n]);
-            if (partial)
-                sum[i][n] = IS_HIDDEN(PASTE(as_, VECTOR(int, VW)), w[n]) ? sum[i][n] : more;
-            else
-                sum[i][n] = more;
-        }
+            EACH_VECTOR(n, vectors)
+                sum[i][n] = fma((vec)v[i], w[n], sum[i][n]);
         v += ld;
     }
     UNROLL for (int i = 0; i < MR; i++)
-    UNROLL for (int n = 0; n < NV; n++) VSTORE(VW, sum[i][n], ot + i * BQ + n * VW);
+        EACH_VECTOR(n, vectors)
+            VSTORE(VW, sum[i][n], ot + i * BQ + n * VW);
 }
 
-/* P^T and O^T. `partial` is a constant, so that full tiles run loops without any selection. */
-ALWAYS_INLINE void accumulate(float *ot, float *st, const vec *top, const vec *alpha, vec *sum,
-                              float log2_scale, rows_of v, long ld, int count, const bool partial)
+static inline void add_run(float *ot, const float *pt, rows_of v, long ld, const struct run *r)
 {
-    weigh_keys(st, top, sum, log2_scale, count, partial);
-    for (int d = 0; d < OUT_DIM; d += MR)
-        add_values(ot + d * BQ, alpha, st, v + d, ld, count, partial);
+    const int column = r->vector * VW;
+    v += r->key * ld;
+    pt += r->key * BQ + column;
+#define ADD(n)                                                                                     \
+    for (int d = 0; d < OUT_DIM; d += MR)                                                          \
+    add_values(ot + d * BQ + column, pt, v + d, ld, r->keys, n)
+    WITH_VECTORS(r->vectors, ADD)
+#undef ADD
+}
+
+/* O^T = O^T * alpha, where that changes anything. */
+static inline void rescale(float *ot, const vec *alpha)
+{
+    for (int v = 0; v < NV; v++)
+        if (any(alpha[v] != 1))
+            for (int d = 0; d < OUT_DIM; d++) {
+                float *o = ot + d * BQ + v * VW;
+                VSTORE(VW, VLOAD(VW, o) * alpha[v], o);
+            }
+}
+
+/* ---- NaN and infinities in V behind a mask ---- */
+
+/* Whether a block of V holds neither: if so, a weight of 0 is all it takes to hide a key. */
+static inline bool is_finite(rows_of v, long ld, int count)
+{
+    vec zero = 0;
+    float rest = 0;
+    for (int key = 0; key < count; key++, v += ld) {
+        for (int d = 0; d + VW <= HEAD_DIM; d += VW)
+            zero = fma(VLOAD(VW, v + d), (vec)0, zero);
+        for (int d = HEAD_DIM / VW * VW; d < HEAD_DIM; d++)
+            rest = fma(v[d], 0.0f, rest);
+    }
+    return all(zero == 0) && rest == 0;
+}
+
+/* As weigh_run and add_run, to the bit, where hidden keys take no part whatever V holds there. Without
+ * a register tile, for it is rare. */
+static inline void add_run_selecting(float *ot, float *st, const vec *top, vec *sum,
+                                     float log2_scale, rows_of v, long ld, const struct run *r)
+{
+    for (int n = r->vector; n < r->vector + r->vectors; n++) {
+        vec added = 0;
+        for (int key = r->key; key < r->key + r->keys; key++) {
+            float *s = st + key * BQ + n * VW;
+            const vec score = VLOAD(VW, s);
+            const vec w = weight((score - top[n]) * log2_scale);
+            added += w;
+            VSTORE(VW, score == -INFINITY ? (vec)HIDDEN_WEIGHT : w, s);
+        }
+        sum[n] += added;
+        for (int d = 0; d < HEAD_DIM; d++) {
+            vec o = VLOAD(VW, ot + d * BQ + n * VW);
+            for (int key = r->key; key < r->key + r->keys; key++) {
+                const vec w = VLOAD(VW, st + key * BQ + n * VW);
+                const vec more = fma((vec)v[key * ld + d], w, o);
+                o = IS_HIDDEN(PASTE(as_, VECTOR(int, VW)), w) ? o : more;
+            }
+            VSTORE(VW, o, ot + d * BQ + n * VW);
+        }
+    }
 }
 
 /* ---- the results ---- */
@@ -255,14 +377,43 @@ static inline void store_outputs(__global element *o, const float *ot, const vec
             UNROLL for (int i = 0; i < VW; i++)
                 r[i] = VLOAD(VW, ot + (d + i) * BQ + v * VW) * inverse;
             PASTE(transpose_, VECTOR(float, VW))(r);
-            UNROLL for (int i = 0; i < VW; i++) VSTORE(VW, r[i], block + i * VW);
+            UNROLL for (int i = 0; i < VW; i++)
+                VSTORE(VW, r[i], block + i * VW);
             const int rows = min(VW, t->rows - v * VW);
             for (int i = 0; i < rows; i++)
-                store_features(VLOAD(VW, block + i * VW),
-                               o + (t->first + v * VW + i) * p->o.seq, FEATURE_STRIDE(p->o), d);
+                store_features(VLOAD(VW, block + i * VW), o + (t->first + v * VW + i) * p->o.seq,
+                               FEATURE_STRIDE(p->o), d);
         }
     }
 }
+
+#if SPLIT_KEYS
+/* The records of the tile's queries. */
+static inline void store_records(__global float *record, const float *ot, const vec *top,
+                                 const vec *sum, int rows)
+{
+    float block[VW * VW], tops[BQ], sums[BQ];
+    for (int v = 0; v * VW < rows; v++) {
+        VSTORE(VW, top[v], tops + v * VW);
+        VSTORE(VW, sum[v], sums + v * VW);
+        const int count = min(VW, rows - v * VW);
+        for (int d = 0; d < PADDED_DIM; d += VW) {
+            vec r[VW];
+            UNROLL for (int i = 0; i < VW; i++)
+                r[i] = VLOAD(VW, ot + (d + i) * BQ + v * VW);
+            PASTE(transpose_, VECTOR(float, VW))(r);
+            UNROLL for (int i = 0; i < VW; i++)
+                VSTORE(VW, r[i], block + i * VW);
+            for (int i = 0; i < count; i++)
+                VSTORE(VW, VLOAD(VW, block + i * VW), record + (v * VW + i) * RECORD + d);
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        record[i * RECORD + RECORD_TOP] = tops[i];
+        record[i * RECORD + RECORD_SUM] = sums[i];
+    }
+}
+#endif
 
 #if LOGSUMEXP
 static inline void store_logsumexp(__global float *lse, const vec *top, const vec *sum, float scale,
@@ -287,16 +438,19 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
 #endif
     vec top[NV], sum[NV];
 
-    const struct query_tile t = query_tile(&p, get_group_id(0));
+    const struct share share = share_of(&p, ITEMS, get_group_id(0));
+    const struct query_tile t = query_tile(&p, share.group);
     const int kv_head = t.head / p.group;
     __global const element *head_k = k + head_offset(&p.k, t.batch, kv_head);
     __global const element *head_v = v + head_offset(&p.v, t.batch, kv_head);
     load_queries(qt, q + head_offset(&p.q, t.batch, t.head), &p, &t);
     for (int i = 0; i < PACKED_LD * BQ; i += VW)
         VSTORE(VW, (vec)0, ot + i);
-    UNROLL for (int n = 0; n < NV; n++) top[n] = -INFINITY, sum[n] = 0;
+    UNROLL for (int n = 0; n < NV; n++)
+        top[n] = -INFINITY, sum[n] = 0;
 
     struct walk walk = WALK_START(p, t);
+    walk_share(&walk, &share, WALK_STEP);
     struct key_tile tile;
     while (WALK_NEXT(walk, p, t, tile)) {
 #if PACK
@@ -310,28 +464,56 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
         rows_of block_k = head_k + tile.first * p.k.seq, block_v = head_v + tile.first * p.v.seq;
         const long ld_k = p.k.seq, ld_v = p.v.seq;
 #endif
-        vec before[NV], alpha[NV], finite[NV];
-        UNROLL for (int n = 0; n < NV; n++) before[n] = top[n];
-        for (int key = 0; key < tile.count; key += MR)
-            score_keys(st, top, qt, block_k, ld_k, key, tile.count);
-        if (tile.partial) {
-            UNROLL for (int n = 0; n < NV; n++) top[n] = before[n];
-            mask_keys(st, top, &p, &t, &tile, MASK_WORDS);
-        }
+        vec before[NV], alpha[NV], finite[NV], unmasked[NV];
         UNROLL for (int n = 0; n < NV; n++)
-        {
-            /* While a query has seen no key, any finite number serves as its maximum. */
-            finite[n] = top[n] == -INFINITY ? (vec)0 : top[n];
+            before[n] = unmasked[n] = top[n];
+        for (struct run r = {0}; run_next(&r, &p, &t, &tile);) {
+            score_run(st, tile.partial ? unmasked : top, qt, block_k, ld_k, &r);
+            if (tile.partial)
+                mask_run(st, top, &p, &t, &tile, MASK_WORDS, &r);
+        }
+        UNROLL for (int n = 0; n < NV; n++) {
+            finite[n] = finite_top(top[n]);
             alpha[n] = weight((before[n] - finite[n]) * p.log2_scale);
             sum[n] *= alpha[n];
         }
-        if (tile.partial)
-            accumulate(ot, st, finite, alpha, sum, p.log2_scale, block_v, ld_v, tile.count, true);
-        else
-            accumulate(ot, st, finite, alpha, sum, p.log2_scale, block_v, ld_v, tile.count, false);
+        rescale(ot, alpha);
+        const bool select = tile.partial && !is_finite(block_v, ld_v, tile.count);
+        for (struct run r = {0}; run_next(&r, &p, &t, &tile);)
+            if (select) {
+                add_run_selecting(ot, st, finite, sum, p.log2_scale, block_v, ld_v, &r);
+            } else {
+                weigh_run(st, finite, sum, p.log2_scale, &r);
+                add_run(ot, st, block_v, ld_v, &r);
+            }
     }
+#if SPLIT_KEYS
+    if (share.parts > 1) {
+        store_records(partial + (share.slot + share.part) * BQ * RECORD, ot, top, sum, t.rows);
+        return;
+    }
+#endif
     store_outputs(o + head_offset(&p.o, t.batch, t.head), ot, sum, &p, &t);
 #if LOGSUMEXP
     store_logsumexp(lse + lse_offset(&p, &t), top, sum, p.scale, t.rows);
 #endif
 }
+
+#if SPLIT_KEYS
+/* One query tile. */
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
+attention_merge(ATTENTION_MERGE_PARAMETERS)
+{
+    const struct share share = merge_of(&p, ITEMS, get_group_id(0));
+    const struct query_tile t = query_tile(&p, share.group);
+    __global element *row = o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq;
+    __global const float *record = partial + share.slot * BQ * RECORD;
+    for (int i = 0; i < t.rows; i++, row += p.o.seq, record += RECORD) {
+        const float2 merged =
+            merge_records(row, FEATURE_STRIDE(p.o), record, BQ * RECORD, share.parts, p.log2_scale);
+#if LOGSUMEXP
+        lse[lse_offset(&p, &t) + i] = logsumexp_of(merged, p.scale);
+#endif
+    }
+}
+#endif

@@ -52,17 +52,8 @@ DEFINE_FINISHES(VW)
 
 #define BEGIN_GROUP()
 #define END_GROUP()
+#define OWN_TILES 0
 #include "gemm_blocks.clh"
-
-static inline void pack_tiles_across(PACKED word *packed, const struct block *b)
-{
-    pack_across(packed, b, MR);
-}
-
-static inline void pack_tiles_along(PACKED word *packed, const struct block *b)
-{
-    pack_along(packed, b, MR);
-}
 
 /* ---- multiplying ---- */
 

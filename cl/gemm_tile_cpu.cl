@@ -46,6 +46,7 @@ DEFINE_FINISHES(VW)
 
 #define BEGIN_GROUP() TILE_CONFIGURE()
 #define END_GROUP() TILE_RELEASE()
+#define OWN_TILES 1
 #include "gemm_blocks.clh"
 
 /* ---- packing tiles ---- */
@@ -92,6 +93,15 @@ static inline void pack_tiles_along(PACKED word *packed, const struct block *b)
                 for (int w = 0; w < VW; w++)
                     row[k * MR + w] = one_word(x, 1, k + w, b->depth);
         }
+}
+
+static inline void pack_tiles(PACKED word *packed, const struct block *b)
+{
+#if TRANS_A
+    pack_tiles_across(packed, b);
+#else
+    pack_tiles_along(packed, b);
+#endif
 }
 
 /* ---- multiplying ---- */

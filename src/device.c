@@ -183,6 +183,12 @@ static size_t cache_bytes(int level, int name) {
     return told > 0 ? (size_t)told : sysfs_cache_bytes(level);
 }
 
+/* Mesa's llvmpipe has a CPU run what was written for a GPU: work-items are the lanes of its
+ * vectors, and it leaves loops after 65535 passes (docs/devices.md). */
+static bool is_emulated_gpu(const struct device *device) {
+    return strncmp(device->name, "llvmpipe", 8) == 0;
+}
+
 static void read_host(struct device *device) {
     device->f32_lanes = 1;
     if (!device->is_cpu)
@@ -200,6 +206,7 @@ clat_status device_open(struct device *device, cl_context cl, cl_device_id id, s
     TRY(read_numbers(device));
     TRY(read_names(device));
     read_compute_capability(device);
+    device->is_cpu &= !is_emulated_gpu(device);
     read_host(device);
     pthread_mutex_init(&device->probe_lock, NULL);
     log_printf(log, CLAT_LOG_INFO, "device %s (%s), driver %s, architecture %s", device->name,

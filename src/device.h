@@ -34,7 +34,7 @@ struct device {
     cl_device_id id;
     cl_context cl; /* borrowed from the context; probes build in it */
     enum vendor vendor;
-    bool is_cpu;
+    bool is_cpu; /* llvmpipe is none: it runs kernels the way a GPU does */
     char name[256], vendor_name[128], driver[128];
     char platform_name[256]; /* name and version */
     char architecture[64];   /* "sm_90", "skylake-avx512", else a slug of the name */

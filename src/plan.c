@@ -18,6 +18,8 @@ struct clat_plan {
     struct choice choice;
     struct launch launch;
     cl_program program;
+    bool cacheable; /* by the context; else an experiment with the caller's own tunables */
+    bool used;      /* under enqueue_lock: it ran */
     cl_kernel kernels[OP_MAX_PASSES];
     cl_mem constants[OP_MAX_CONSTANTS];
     clat_plan *parts[PLAN_MAX_PARTS];
@@ -53,8 +55,11 @@ void clat_plan_release(clat_plan *plan) {
     for (unsigned i = 0; i < OP_MAX_CONSTANTS; i++)
         if (plan->constants[i] != NULL)
             clReleaseMemObject(plan->constants[i]);
-    if (plan->program != NULL)
+    if (plan->program != NULL) {
+        if (plan->cacheable && plan->used)
+            program_mark_used(&plan->ctx->programs, plan->program);
         clReleaseProgram(plan->program);
+    }
     launch_free(&plan->launch);
     text_free(&plan->tunables_text);
     text_free(&plan->problem_text);
@@ -232,7 +237,7 @@ clat_status plan_create(clat_plan **out, clat_context *ctx, const struct operati
     clat_status st = CLAT_OK;
     clat_plan *plan = NULL;
     *out = NULL;
-    /* Plans with the caller's own tunables are experiments: not worth a place in the cache. */
+    /* Experiments are not worth a place in a cache. */
     const bool cacheable = tunables == NULL;
     TRY(choice_check(op, implementation, tunables));
     if (cacheable) {
@@ -241,6 +246,7 @@ clat_status plan_create(clat_plan **out, clat_context *ctx, const struct operati
             return CLAT_OK;
     }
     TRY(plan_alloc(&plan, ctx, op, problem, implementation));
+    plan->cacheable = cacheable;
     if (op->is_empty(plan->problem)) {
         text_printf(&plan->explanation, "%s: nothing to compute\n",
                     text_string(&plan->problem_text));
@@ -415,11 +421,12 @@ clat_status plan_enqueue(const clat_plan *plan, cl_command_queue queue,
         workspace = workspace_buffer(borrowed);
     }
 
-    pthread_mutex_t *lock = &((clat_plan *)(uintptr_t)plan)->enqueue_lock;
-    pthread_mutex_lock(lock);
+    clat_plan *locked = (clat_plan *)(uintptr_t)plan;
+    pthread_mutex_lock(&locked->enqueue_lock);
+    locked->used = true;
     st = enqueue_passes(plan, queue, binding, workspace, n_wait, wait_list,
                         event != NULL || borrowed != NULL, &last);
-    pthread_mutex_unlock(lock);
+    pthread_mutex_unlock(&locked->enqueue_lock);
 out:
     if (st == CLAT_OK)
         workspace_give(&plan->ctx->workspace, borrowed, last);

@@ -13,13 +13,22 @@
  * infinities and NaNs. */
 #define BUILD_OPTIONS "-cl-std=CL1.2"
 
-enum { DIRECTORIES = sizeof((struct program_store *)0)->directory / sizeof(char *) };
+enum {
+    DIRECTORIES = sizeof((struct program_store *)0)->directory / sizeof(char *),
+    /* Each takes as long as its kernels took to compile; the next process stores the next ones. */
+    STORED_LATE = 4
+};
 
 struct program_entry {
     struct program_entry *next;
     struct cache_key key;
     cl_program program;
+    bool built, used; /* from source; by a plan that ran */
 };
+
+/* Of the process, for store_used: nobody opens a store while another one is at it. */
+static pthread_mutex_t stores_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned open_stores;
 
 struct program_hash {
     struct program_hash *next;
@@ -27,19 +36,26 @@ struct program_hash {
     char source[];
 };
 
+static void store_used(struct program_store *store);
+
 clat_status program_store_open(struct program_store *store, cl_context cl, struct device *device,
                                struct cache *cache, const char *kernel_dir,
                                const struct logger *log) {
     *store = (struct program_store){.cl = cl, .device = device, .cache = cache, .log = log};
-    /* PoCL keeps compiled work-groups on disk on its own, whereas asking it for a binary compiles
-     * every kernel once more for all other work-group sizes: three times the build. */
-    store->store_binaries = device->vendor != VENDOR_POCL;
+    store->store_late = device->vendor == VENDOR_POCL;
     source_directories(store->directory, kernel_dir, log);
     pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_lock(&stores_lock);
+    open_stores++;
+    pthread_mutex_unlock(&stores_lock);
     return CLAT_OK;
 }
 
 void program_store_close(struct program_store *store) {
+    pthread_mutex_lock(&stores_lock);
+    if (--open_stores == 0 && store->store_late)
+        store_used(store);
+    pthread_mutex_unlock(&stores_lock);
     while (store->entries != NULL) {
         struct program_entry *entry = store->entries;
         store->entries = entry->next;
@@ -84,7 +100,8 @@ static cl_program find(struct program_store *store, struct cache_key key) {
 
 /* Keeps `program`, whose one reference is the caller's, for the next request; when another thread
  * was first, its copy replaces *program. */
-static clat_status keep(struct program_store *store, struct cache_key key, cl_program *program) {
+static clat_status keep(struct program_store *store, struct cache_key key, cl_program *program,
+                        bool built) {
     struct program_entry *entry = malloc(sizeof *entry);
     if (entry == NULL)
         return status_no_memory(sizeof *entry);
@@ -93,7 +110,7 @@ static clat_status keep(struct program_store *store, struct cache_key key, cl_pr
     const clat_status st =
         status_cl(clRetainProgram(winner != NULL ? winner : *program), "clRetainProgram");
     if (st == CLAT_OK && winner == NULL) {
-        *entry = (struct program_entry){store->entries, key, *program};
+        *entry = (struct program_entry){store->entries, key, *program, built, false};
         store->entries = entry;
         entry = NULL;
     }
@@ -104,6 +121,13 @@ static clat_status keep(struct program_store *store, struct cache_key key, cl_pr
     }
     free(entry);
     return st;
+}
+
+void program_mark_used(struct program_store *store, cl_program program) {
+    pthread_mutex_lock(&store->lock);
+    for (struct program_entry *entry = store->entries; entry != NULL; entry = entry->next)
+        entry->used |= entry->program == program;
+    pthread_mutex_unlock(&store->lock);
 }
 
 void program_store_trim(struct program_store *store, unsigned kept) {
@@ -171,10 +195,37 @@ static void store_binary(struct program_store *store, struct cache_key key, cl_p
     if (own == count || sizes[own] == 0)
         return;
     binaries[own] = malloc(sizes[own]); /* the others stay NULL: not copied */
-    if (binaries[own] != NULL && clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binaries,
-                                                  binaries, NULL) == CL_SUCCESS)
+    /* rusticl ends the process over an array longer than needed. */
+    if (binaries[own] != NULL &&
+        clGetProgramInfo(program, CL_PROGRAM_BINARIES, count * sizeof binaries[0], binaries,
+                         NULL) == CL_SUCCESS)
         cache_store(store->cache, key, binaries[own], sizes[own]);
     free(binaries[own]);
+}
+
+/* Whether the store holds the last reference: no kernel of the program exists, so none is running.
+ */
+static bool is_idle(cl_program program) {
+    cl_uint references = 0;
+    return clGetProgramInfo(program, CL_PROGRAM_REFERENCE_COUNT, sizeof references, &references,
+                            NULL) == CL_SUCCESS &&
+           references == 1;
+}
+
+/*
+ * The programs that were built here and have run, the last ones first. Asked for a binary, PoCL
+ * compiles each kernel once more, for unknown work-group sizes, and enters it into a table of the
+ * process in front of what is running: when that is the same kernel, it loses count and aborts. So
+ * only what is idle is stored, and only when no other store of the process could run it.
+ */
+static void store_used(struct program_store *store) {
+    unsigned stored = 0;
+    for (const struct program_entry *entry = store->entries; entry != NULL && stored < STORED_LATE;
+         entry = entry->next)
+        if (entry->built && entry->used && is_idle(entry->program)) {
+            store_binary(store, entry->key, entry->program);
+            stored++;
+        }
 }
 
 /* ---------------------------------------------------------------- from source -------------- */
@@ -295,9 +346,9 @@ clat_status program_get(cl_program *out, struct program_store *store,
         TRY(build(&program, store, &source, request->source));
     log_printf(store->log, CLAT_LOG_DEBUG, "%s: %s", request->source,
                stored ? "loaded from the disk cache" : "built from source");
-    if (!stored && store->store_binaries)
+    if (!stored && !store->store_late)
         store_binary(store, key, program);
-    TRY(keep(store, key, &program));
+    TRY(keep(store, key, &program, !stored));
     *out = program;
     program = NULL;
 out:

@@ -29,7 +29,7 @@ struct program_store {
     cl_context cl;
     struct device *device;
     struct cache *cache; /* may be NULL */
-    bool store_binaries; /* on disk; false where the driver does it better itself */
+    bool store_late;     /* on disk, when the store closes: see program_mark_used */
     const struct logger *log;
     char *directory[3]; /* in order of look-up; NULL where there is none; then embedded */
     pthread_mutex_t lock;
@@ -50,6 +50,11 @@ const char *program_store_origin(const struct program_store *store);
  * file names and lines of the `.cl` files. */
 clat_status program_get(cl_program *out, struct program_store *store,
                         const struct program_request *request);
+
+/* Kernels of this program of the store's have run. PoCL finishes a kernel when it first runs, and
+ * its binary holds what is finished by then, so there the programs used are stored on disk when the
+ * store closes; elsewhere a program is stored when it is built. */
+void program_mark_used(struct program_store *store, cl_program program);
 
 /* Forgets all but the `kept` programs added last. Plans keep theirs. For the tuner, which builds
  * hundreds and needs each of them once. */

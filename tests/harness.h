@@ -119,7 +119,8 @@ clat_context_options harness_options(void);
 /* One context for the program; fails the test where there is no device. */
 clat_context *harness_context(void);
 
-/* One in-order queue on it; and a new one, with clCreateCommandQueue's properties, to release. */
+/* One in-order queue on it; and a new one to release, with those of clCreateCommandQueue's
+ * properties that the device has: rusticl's queues are all in order. */
 cl_command_queue harness_queue(void);
 cl_command_queue harness_new_queue(cl_command_queue_properties properties);
 

@@ -16,7 +16,10 @@
 
 enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
-static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt};
+static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt,
+                                                               &attention_decode};
+
+enum { N_IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
 static clat_attention_problem make_problem(unsigned variant) {
     static const size_t dims[] = {64, 40, 128, 19};
@@ -51,6 +54,8 @@ static void test_combinations(void **state) {
         clat_attention_problem problem = make_problem(variant);
         struct attention attention;
         char why[OP_WHY_BYTES];
+        if (impl == &attention_decode)
+            problem.seq_q = 3, problem.seq_k = 1097;
         assert_ok(attention_normalise(&attention, &problem));
         if (!impl->supports(device, &attention, why))
             skip();
@@ -72,14 +77,16 @@ static void test_combinations(void **state) {
 static void test_guesses_fit(void **state) {
     (void)state;
     struct device *device = &harness_context()->device;
-    for (size_t n = 0; n < 2 * n_mask_cases; n++) {
-        clat_mask *mask = mask_cases[n / 2].make(133, 197);
+    for (size_t n = 0; n < N_IMPLEMENTATIONS * n_mask_cases; n++) {
+        const struct implementation *impl = implementations[n % N_IMPLEMENTATIONS];
+        const size_t seq_q = impl == &attention_decode ? 3 : 133;
+        clat_mask *mask = mask_cases[n / N_IMPLEMENTATIONS].make((uint32_t)seq_q, 197);
         for (size_t dim = 1; dim <= ATTENTION_MAX_DIM; dim++) {
-            const struct implementation *impl = implementations[n % 2];
             clat_attention_problem problem = make_problem(0);
             struct attention attention;
             char why[OP_WHY_BYTES];
             problem.heads = 4;
+            problem.seq_q = seq_q;
             problem.head_dim = dim;
             problem.mask = mask;
             assert_ok(attention_normalise(&attention, &problem));
@@ -96,11 +103,16 @@ static void test_guesses_fit(void **state) {
 /* Relatives share the program of their problem, so only the problems build any. */
 static void test_awkward(void **state) {
     (void)state;
-    static const char *const names[] = {"dense", "sliding", "longformer", "blocks", "blocks_heads"};
-    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+    static const struct {
+        const char *mask;
+        uint32_t seq_q;
+    } kinds[] = {{"dense", 133},  {"sliding", 133},      {"longformer", 133},
+                 {"blocks", 133}, {"blocks_heads", 133}, {"dense", 1}};
+    for (size_t n = 0; n < sizeof kinds / sizeof *kinds; n++) {
         clat_attention_problem problem = make_problem(0);
-        clat_mask *mask = mask_case_named(names[n])->make(133, 197);
+        clat_mask *mask = mask_case_named(kinds[n].mask)->make(kinds[n].seq_q, 197);
         struct attention attention, relative;
+        problem.seq_q = kinds[n].seq_q;
         problem.heads = 4, problem.kv_heads = 2;
         problem.head_dim = 32;
         problem.mask = mask;
@@ -115,6 +127,7 @@ static void test_awkward(void **state) {
             attention_operation.shape(&attention, &shape[0]);
             attention_operation.shape(&relative, &shape[1]);
             assert_string_equal(shape[0].variant, shape[1].variant);
+            assert_int_equal(relative.seq_q > 4, attention.seq_q > 4); /* as many for "decode" */
             assert_ok(
                 plan_create(&plan, harness_context(), &attention_operation, &relative, NULL, NULL));
             assert_ok(clat_trial_create(&trial, plan, count));
@@ -169,6 +182,7 @@ static void test_wrong_results(void **state) {
 int main(void) {
     harness_add("cpu combinations", test_combinations, &implementations[0]);
     harness_add("simt combinations", test_combinations, &implementations[1]);
+    harness_add("decode combinations", test_combinations, &implementations[2]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("awkward relatives", test_awkward, NULL);
     harness_add("wrong results", test_wrong_results, NULL);

@@ -56,11 +56,11 @@ static const struct {
     const char *name, *tunables;
 } choices[] = {
     {NULL, NULL},
-    {"cpu", "VW=16 MR=2 NV=1 KC=32 MC=24 NC=64 UNROLL_K=1 PACK_A=1 PACK_B=1 SHARED=0 SPLIT_K=1 "
+    {"cpu", "VW=16 MR=2 NV=1 KC=64 MC=24 NC=64 UNROLL_K=1 PACK_A=1 PACK_B=1 SHARED=0 SPLIT_K=1 "
             "SWAP=0"},
-    {"cpu", "VW=16 MR=3 NV=1 KC=128 MC=12 NC=64 UNROLL_K=2 PACK_A=1 PACK_B=1 SHARED=1 SPLIT_K=1 "
+    {"cpu", "VW=16 MR=6 NV=1 KC=128 MC=24 NC=64 UNROLL_K=4 PACK_A=1 PACK_B=1 SHARED=1 SPLIT_K=1 "
             "SWAP=1"},
-    {"cpu", "VW=16 MR=4 NV=1 KC=16 MC=12 NC=64 UNROLL_K=4 PACK_A=1 PACK_B=0 SHARED=1 SPLIT_K=2 "
+    {"cpu", "VW=16 MR=4 NV=1 KC=16 MC=24 NC=64 UNROLL_K=4 PACK_A=1 PACK_B=0 SHARED=1 SPLIT_K=2 "
             "SWAP=0"},
     {"cpu", "VW=16 MR=2 NV=2 KC=64 MC=24 NC=64 UNROLL_K=1 PACK_A=1 PACK_B=0 SHARED=0 SPLIT_K=1 "
             "SWAP=1"},

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 6, VARIANTS = 8 };
+enum { SAMPLES = 12 };
 
-static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_simt,
-                                                               &gemm_tile_cpu};
+static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_dot_cpu,
+                                                              &gemm_tile_cpu, &gemm_simt};
 
 static clat_gemm_problem make_problem(const struct implementation *impl, unsigned variant) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
@@ -28,24 +28,25 @@ static clat_gemm_problem make_problem(const struct implementation *impl, unsigne
         problem.dtype = CLAT_BF16;
         problem.dtype_c = variant % 8 >= 4 ? CLAT_F32 : CLAT_BF16;
         problem.precision = CLAT_PRECISION_NATIVE;
-        problem.k = 320; /* so that rows may be read in place */
-        problem.lda = 323;
+        problem.k = 320, problem.lda = 323; /* so that rows may be read in place */
+    }
+    if (impl == &gemm_dot_cpu) { /* a few rows, and lines along k */
+        problem.m = 23, problem.k = 1100, problem.lda = 1103;
+        problem.trans_b = CLAT_TRANS;
     }
     return problem;
 }
 
-/* Some values are not for every type and transpose: the next variant that they are for. */
-static unsigned fitting_variant(const struct implementation *impl, const int *values,
-                                unsigned variant) {
-    for (unsigned i = variant; i < variant + VARIANTS; i++) {
-        const clat_gemm_problem problem = make_problem(impl, i);
+/* The next variant for which the values are legal; the first one, which all were chosen for, is. */
+static clat_gemm_problem next_problem(const struct implementation *impl, const int *values,
+                                      unsigned variant) {
+    for (;; variant++) {
+        const clat_gemm_problem problem = make_problem(impl, variant);
         struct gemm gemm;
         assert_ok(gemm_normalise(&gemm, &problem));
         if (impl->fits(&harness_context()->device, &gemm, values))
-            return i;
+            return problem;
     }
-    fail_msg("values that fit no variant");
-    return variant;
 }
 
 static void verify(const struct implementation *impl, const int *values, unsigned variant) {
@@ -53,7 +54,7 @@ static void verify(const struct implementation *impl, const int *values, unsigne
     clat_plan *plan = NULL;
     clat_trial *trial = NULL;
     clat_verdict verdict;
-    clat_gemm_problem problem = make_problem(impl, fitting_variant(impl, values, variant));
+    clat_gemm_problem problem = next_problem(impl, values, variant);
     tunables_print(impl, values, &tunables);
     problem.tunables = text_string(&tunables);
     assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
@@ -139,8 +140,9 @@ static void test_trials(void **state) {
 
 int main(void) {
     harness_add("cpu combinations", test_combinations, &implementations[0]);
-    harness_add("simt combinations", test_combinations, &implementations[1]);
+    harness_add("cpu_dot combinations", test_combinations, &implementations[1]);
     harness_add("cpu_tile combinations", test_combinations, &implementations[2]);
+    harness_add("simt combinations", test_combinations, &implementations[3]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("trials", test_trials, NULL);
     return harness_run_added();

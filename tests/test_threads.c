@@ -77,6 +77,7 @@ static void test_shared_context(void **state) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
     problem.m = problem.n = problem.k = SIDE;
     clat_plan *plan = NULL;
+    harness_queue(); /* made here: the harness is not thread-safe */
     assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
     for (unsigned i = 0; i < THREADS; i++) {
         workers[i] = (struct worker){.shared = plan, .number = i};

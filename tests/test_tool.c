@@ -113,6 +113,16 @@ static const struct usage usages[] = {
     {"check of all and little", "check --all --quick", "--quick", 2},
     {"unknown peer", "bench gemm --peer atlas", "atlas", 2},
     {"peer twice", "bench gemm --peer clblast,clblast", "twice", 2},
+    {"nine peers", "bench gemm --peer clblast,openblas,onednn,unfused,dense,tiles,gemm,f32,guess",
+     "at most", 2},
+    {"negative seconds", "bench gemm --seconds -1", "--seconds", 2},
+    {"unknown precision", "bench gemm --precision f17", "f17", 2},
+    {"precision of a suite", "bench sparse --precision native", "sparse", 2},
+    {"long row of two numbers", "bench attention --mask longrow:3,4", "longrow", 2},
+    {"report of nothing", "report --plot gemm", "missing", 2},
+    {"report without a document", "report out.json", "--markdown", 2},
+    {"unknown plot", "report --plot frobnicate out.json", "frobnicate", 2},
+    {"report of a missing file", "report --plot gemm /no/such/file.json", "/no/such/file.json", 1},
     {"unknown suite", "bench frobnicate", "frobnicate", 2},
     {"too many words", "bench gemm attention", "attention", 2},
     {"option of another operator", "bench gemm --heads 3", "--heads", 2},
@@ -136,11 +146,13 @@ static void test_usage(void **state) {
 static void test_info(void **state) {
     (void)state;
     json_t *json = run_json(0, "info");
-    EXPECT_KEYS(json, "version", "device", "devices");
+    EXPECT_KEYS(json, "version", "device", "devices", "peers");
+    EXPECT_KEYS(json_object_get(json, "peers"), "CLBlast", "OpenBLAS", "oneDNN");
     assert_string_equal(json_string_value(json_object_get(json, "version")), clat_version());
     EXPECT_KEYS(json_object_get(json, "device"), "name", "vendor", "architecture", "driver",
                 "platform", "is_cpu", "compute_units", "global_bytes", "local_bytes", "f64",
-                "f16_arithmetic", "bf16_dot", "bf16_tile", "cache_dir", "tuned_file", "tuned_entries", "kernel_dir");
+                "f16_arithmetic", "bf16_dot", "bf16_tile", "cache_dir", "tuned_file",
+                "tuned_entries", "kernel_dir");
     size_t i, chosen = 0;
     json_t *device;
     json_array_foreach(json_object_get(json, "devices"), i, device) chosen +=
@@ -195,8 +207,8 @@ static void test_check_sees_wrong_kernels(void **state) {
 }
 
 #define ROW_KEYS                                                                                   \
-    "op", "problem", "dtype", "device", "implementation", "tunables", "ms", "gflops", "peer",      \
-        "peer_ms", "ratio", "max_err", "err_bound", "ok"
+    "name", "group", "op", "problem", "dtype", "device", "implementation", "tunables", "ms",       \
+        "gflops", "peer", "peer_ms", "ratio", "max_err", "err_bound", "ok"
 
 static void test_bench_gemm(void **state) {
     (void)state;
@@ -253,6 +265,219 @@ static void test_bench_without_peer(void **state) {
     assert_int_equal(json_array_size(json), 1);
     assert_true(json_is_null(json_object_get(json_array_get(json, 0), "peer")));
     json_decref(json);
+}
+
+/* The row of a peer; fails when there is none. */
+static const json_t *find_row(const json_t *rows, const char *peer) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        const char *name = json_string_value(json_object_get(row, "peer"));
+        if (name && strcmp(name, peer) == 0)
+            return row;
+    }
+    fail_msg("there is no row of %s in:\n%s", peer, output);
+    return NULL;
+}
+
+static double number(const json_t *row, const char *key) {
+    return json_number_value(json_object_get(row, key));
+}
+
+struct peers {
+    const char *name, *problem;
+    const char *peers[6];
+};
+
+/* Each has a ratio: a peer that was wrong or failed has none. */
+static const struct peers peer_cases[] = {
+    {"peers of gemm", "gemm --m 65 --n 33 --k 47", {"openblas", "onednn", "gemm", "guess", "peak"}},
+    {"peers of transposes", "gemm --m 65 --n 33 --k 47 --trans-a --trans-b", {"onednn"}},
+    {"peers of a transpose in columns",
+     "gemm --m 65 --n 33 --k 47 --trans-a --layout col",
+     {"openblas", "onednn"}},
+    {"peers of a batch", "gemm --m 33 --n 31 --k 32 --batch 50", {"openblas", "onednn"}},
+    {"peers of a batch in columns",
+     "gemm --m 33 --n 31 --k 32 --batch 50 --trans-b --layout col",
+     {"openblas", "onednn"}},
+    {"peers of one row", "gemm --m 1 --n 300 --k 200 --trans-b", {"stream", "read", "onednn"}},
+    {"peers of bf16", "gemm --m 64 --n 64 --k 64 --dtype bf16", {"f32", "onednn"}},
+    {"peers of native bf16",
+     "gemm --m 64 --n 64 --k 64 --dtype bf16 --precision native",
+     {"f32", "gemm"}},
+    {"peers of attention",
+     "attention --heads 3 --seq-q 300 --head-dim 24",
+     {"unfused-openblas", "panels-openblas", "gemm", "guess"}},
+    {"peers of causal attention",
+     "attention --heads 2 --seq-q 520 --seq-k 300 --mask causal",
+     {"unfused-openblas", "panels-openblas", "dense", "tiles"}},
+    {"peers of a window",
+     "attention --heads 2 --seq-q 700 --seq-k 300 --mask window:30,20",
+     {"unfused-openblas", "panels-openblas", "dense", "tiles"}},
+    {"peers of grouped heads",
+     "attention --heads 8 --kv-heads 2 --seq-q 270 --mask causal",
+     {"unfused-openblas", "panels-openblas"}},
+    {"peers of few queries of grouped heads",
+     "attention --heads 8 --kv-heads 2 --seq-q 3 --seq-k 70",
+     {"unfused-openblas", "panels-openblas"}},
+    {"peers of one query",
+     "attention --heads 8 --kv-heads 2 --seq-q 1 --seq-k 900",
+     {"stream", "read", "unfused-openblas"}},
+    {"peers of a long row",
+     "attention --batch 1 --heads 2 --seq-q 300 --mask longrow:16",
+     {"dense", "tiles"}},
+};
+
+/* Rates of the host's cores and memory, or by the tiles of its kernels. */
+static bool needs_cpu(const struct peers *peers) {
+    static const char *const rates[] = {"peak", "stream", "read", "tiles"};
+    for (size_t i = 0; peers->peers[i]; i++)
+        for (size_t j = 0; j < sizeof rates / sizeof *rates; j++)
+            if (strcmp(peers->peers[i], rates[j]) == 0)
+                return true;
+    return false;
+}
+
+static void test_peers(void **state) {
+    const struct peers *peers = *state;
+    if (needs_cpu(peers) && !harness_device_is_cpu())
+        skip();
+    char line[512];
+    int length = snprintf(line, sizeof line, "bench %s --reps 1", peers->problem);
+    for (size_t i = 0; peers->peers[i]; i++)
+        length += snprintf(line + length, sizeof line - (size_t)length, "%s%s",
+                           i ? "," : " --peer ", peers->peers[i]);
+    json_t *json = run_json(0, line);
+    for (size_t i = 0; peers->peers[i]; i++) {
+        const json_t *row = find_row(json, peers->peers[i]);
+        if (!(number(row, "ratio") > 0))
+            fail_msg("%s has no ratio:\n%s", peers->peers[i], output);
+        assert_true(json_is_true(json_object_get(row, "ok")));
+    }
+    json_decref(json);
+}
+
+/* Peers that do other work are scaled to ours: with a tenth of the blocks, `tiles` takes a tenth of
+ * `dense`. */
+static void test_bench_scaled_peers(void **state) {
+    (void)state;
+    if (!harness_device_is_cpu())
+        skip();
+    json_t *json = run_json(0, "bench attention --batch 1 --heads 4 --seq-q 1920 --head-dim 32 "
+                               "--mask csr:480,0.25 --peer dense,tiles --reps 9");
+    const double share =
+        number(find_row(json, "tiles"), "peer_ms") / number(find_row(json, "dense"), "peer_ms");
+    if (!(share > 0.15 && share < 0.4)) /* 0.25, and what the machine's noise adds */
+        fail_msg("tiles takes %g of dense", share);
+    json_decref(json);
+}
+
+/* BLAS that computes wrong, put before the real one, is not compared. */
+static void test_bench_wrong_peer(void **state) {
+    (void)state;
+    char library[256], line[512], sanitizer[256];
+    const char *usual = getenv("ASAN_OPTIONS");
+    if (usual) { /* it wants to be loaded first */
+        snprintf(sanitizer, sizeof sanitizer, "%s:verify_asan_link_order=0", usual);
+        setenv("ASAN_OPTIONS", sanitizer, 1);
+    }
+    snprintf(library, sizeof library, "%s/wrong.so", harness_temp_dir());
+    snprintf(line, sizeof line,
+             "echo 'void cblas_sgemm(void) {} int dnnl_sgemm(void) { return 0; } "
+             "int dnnl_primitive_execute(void) { return 0; }' | cc -x c -shared -fPIC -o '%s' -",
+             library);
+    assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
+    setenv("LD_PRELOAD", library, 1);
+    int status = run("bench gemm --m 40 --n 40 --k 40 --peer openblas,onednn --reps 1");
+    assert_int_equal(status, 0);
+    expect_output("wrong openblas");
+    expect_output("wrong onednn");
+    status = run("bench attention --seq-q 40 --peer unfused-openblas,panels-openblas --reps 1");
+    unsetenv("LD_PRELOAD");
+    assert_int_equal(status, 0);
+    expect_output("wrong unfused-openblas");
+    expect_output("wrong panels-openblas");
+}
+
+/* A suite with peers of its own: it says so, and sums up. */
+static void test_bench_suite(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "bench batched --reps 1");
+    assert_int_equal(json_array_size(json), 24);
+    find_row(json, "openblas");
+    find_row(json, "onednn");
+    expect_output("geometric mean");
+    expect_output("128 cubed");
+    json_decref(json);
+}
+
+static void test_bench_overhead(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "bench overhead");
+    size_t i, calls = 0;
+    json_t *row;
+    json_array_foreach(json, i, row) {
+        EXPECT_KEYS(row, "what", "value", "unit");
+        const char *unit = json_string_value(json_object_get(row, "unit"));
+        const bool added = strstr(json_string_value(json_object_get(row, "what")), "added");
+        calls += added;
+        if (!added) /* a difference may be anything */
+            assert_true(number(row, "value") > 0);
+        assert_true(strcmp(unit, "ms") == 0 || strcmp(unit, "us") == 0);
+    }
+    assert_int_equal(calls, 3);
+    json_decref(json);
+}
+
+/* Results into a document and a plot. */
+static void test_report(void **state) {
+    (void)state;
+    static const char results[] =
+        "[{\"name\": \"gemm A\", \"group\": \"small\", \"problem\": {\"n\": 64}, \"ms\": 2, "
+        "\"gflops\": 100,"
+        "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
+        "  \"peer_ms\": 4, \"ratio\": 2},"
+        " {\"name\": \"gemm B\", \"problem\": {\"n\": 128}, \"ms\": 8, \"gflops\": 300,"
+        "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
+        "  \"peer_ms\": 4, \"ratio\": 0.5}]";
+    char path[512], document[512], line[2048];
+    snprintf(path, sizeof path, "%s/gemm-sizes.json", harness_temp_dir());
+    snprintf(document, sizeof document, "%s/document.md", harness_temp_dir());
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(results, file);
+    fclose(file);
+    file = fopen(document, "w");
+    assert_non_null(file);
+    fputs("before\n<!-- results: gemm-sizes -->\nold\n<!-- end -->\nafter\n", file);
+    fclose(file);
+    for (int i = 0; i < 2; i++) { /* the second time changes nothing */
+        snprintf(line, sizeof line, "report --markdown '%s' '%s'", document, path);
+        expect_status(0, line);
+    }
+    snprintf(line, sizeof line, "cat '%s'", document);
+    FILE *pipe = popen(line, "r"); /* NOLINT(cert-env33-c) */
+    assert_non_null(pipe);
+    output[fread(output, 1, sizeof output - 1, pipe)] = '\0';
+    pclose(pipe);
+    assert_string_equal(output, "before\n<!-- results: gemm-sizes -->\n"
+                                "    clattice bench gemm-sizes\n\n"
+                                "| problem | ms | GFLOP/s | openblas | error/bound |\n"
+                                "|---|--:|--:|--:|--:|\n"
+                                "| gemm A | 2.00 | 100 | 2.00 | 0.25 |\n"
+                                "| gemm B | 8.00 | 300 | 0.500 | 0.25 |\n"
+                                "| **small: geometric mean** | | | **2.00** | |\n"
+                                "| **small: minimum** | | | **2.00** | |\n"
+                                "| **geometric mean** | | | **0.500** | |\n"
+                                "| **minimum** | | | **0.500** | |\n"
+                                "<!-- end -->\nafter\n");
+    snprintf(line, sizeof line, "report --plot gemm '%s'", path);
+    expect_status(0, line);
+    expect_output("set terminal svg");
+    expect_output("$series0 << END\n64 100\n128 300\nEND");
+    expect_output("$series1 << END\n64 50\n128 600\nEND");
+    snprintf(line, sizeof line, "report --plot attention-64 '%s'", path);
+    expect_status(1, line);
 }
 
 /* Nothing to compute: legal for us, not for peers. */
@@ -373,6 +598,11 @@ static const struct CMUnitTest commands[] = {
     HARNESS_CASE("bench of nothing", test_bench_of_nothing, NULL),
     HARNESS_CASE("bench with --kv-heads 0", test_bench_kv_heads_0, NULL),
     HARNESS_CASE("bench with a failing peer", test_bench_failing_peer, NULL),
+    HARNESS_CASE("bench with wrong peers", test_bench_wrong_peer, NULL),
+    HARNESS_CASE("bench with scaled peers", test_bench_scaled_peers, NULL),
+    HARNESS_CASE("bench of a suite", test_bench_suite, NULL),
+    HARNESS_CASE("bench of the overhead", test_bench_overhead, NULL),
+    HARNESS_CASE("report", test_report, NULL),
     HARNESS_CASE("settings of OpenBLAS", test_openblas_settings, NULL),
     HARNESS_CASE("tune", test_tune, NULL),
     HARNESS_CASE("demo", test_demo, NULL),
@@ -382,6 +612,8 @@ static const struct CMUnitTest commands[] = {
 int main(void) {
     for (size_t i = 0; i < sizeof usages / sizeof usages[0]; i++)
         harness_add(usages[i].name, test_usage, &usages[i]);
+    for (size_t i = 0; i < sizeof peer_cases / sizeof peer_cases[0]; i++)
+        harness_add(peer_cases[i].name, test_peers, &peer_cases[i]);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         harness_add(commands[i].name, commands[i].test_func, NULL);
     return harness_run_added();

@@ -84,7 +84,7 @@ static void test_bounded(void **state) {
         workspace_give(&pool, workspace, event);
         clReleaseEvent(event);
     }
-    assert_true(distinct > 1 && distinct <= 8);
+    assert_true((distinct > 1 || queue_in_order(loose)) && distinct <= 8);
     assert_cl(clEnqueueMarkerWithWaitList(loose, 0, NULL, &last));
     assert_cl(clFlush(loose));
     cl_int status = CL_COMPLETE;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { USUAL_SEED = 20 };
+enum { USUAL_SEED = 20, FULL_SAMPLES = 3000 };
 
 /* Counts up through all combinations of candidates; false after the last. */
 static bool next_combination(const struct implementation *impl, unsigned *index) {
@@ -73,11 +73,13 @@ struct combinations combinations_choose(const struct implementation *impl,
                       list.count, legal, (unsigned long long)seed);
         return list;
     }
+    if (legal > FULL_SAMPLES)
+        keep_sample(&list, FULL_SAMPLES, seed);
     if (shard != NULL && (sscanf(shard, "%zu/%zu", &first, &step) != 2 || first >= step))
         fail_msg("CLATTICE_TEST_SHARD=%s is not i/n with i < n", shard);
     keep_shard(&list, first, step);
-    print_message("%s: shard %zu/%zu, %zu of %zu legal combinations\n", impl->name, first, step,
-                  list.count, legal);
+    print_message("%s: shard %zu/%zu, %zu of %zu legal combinations, CLATTICE_TEST_SEED=%llu\n",
+                  impl->name, first, step, list.count, legal, (unsigned long long)seed);
     return list;
 }
 

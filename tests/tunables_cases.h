@@ -2,9 +2,10 @@
  * Combinations of an implementation's tunables, for tests that build and run them.
  *
  *   CLATTICE_TEST_SEED=n    another random sample than the usual one
- *   CLATTICE_TEST_FULL=1    all combinations instead of a sample: hours on a CPU device, so:
+ *   CLATTICE_TEST_FULL=1    all combinations instead of a sample, where there are too many a larger
+ *                           sample: an hour or more on a CPU device, so:
  *   CLATTICE_TEST_SHARD=i/n only every n-th, starting with the i-th of 0 .. n-1. All shards
- * together are all combinations; one that failed or was stopped can be repeated
+ * together are the full run; one that failed or was stopped can be repeated
  */
 #ifndef CLAT_TUNABLES_CASES_H
 #define CLAT_TUNABLES_CASES_H
@@ -19,8 +20,8 @@ struct combinations {
 };
 
 /* Those that a test run should try, of all that are legal for `problem`: `samples` random ones, no
- * two alike, or this shard of all. What is chosen and how to choose the same again is printed. To
- * be freed with combinations_free. */
+ * two alike, or this shard of the full run. What is chosen and how to choose the same again is
+ * printed. To be freed with combinations_free. */
 struct combinations combinations_choose(const struct implementation *impl,
                                         const struct device *device, const void *problem,
                                         size_t samples);

@@ -1,8 +1,13 @@
 /* `clattice bench`: ours beside other libraries, verified. */
+#include "overhead.h"
 #include "report.h"
 #include "suite.h"
+#include "summary.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define USUAL_SECONDS 2.0
 
 struct bench {
     struct measure_options measure;
@@ -10,6 +15,7 @@ struct bench {
     unsigned n_peers;
     FILE *file;
     json_t *rows;
+    struct summary summary;
     size_t wrong, failed;
 };
 
@@ -38,6 +44,7 @@ static bool bench_all(struct bench *bench, clat_context *ctx, const struct spec 
         measured++;
         bench->wrong += !m.verdict.ok;
         report_measurement(bench->file, &m);
+        summary_add(&bench->summary, &m);
         if (!measure_add_json(bench->rows, &m, device))
             return false;
     }
@@ -58,6 +65,7 @@ static bool run_bench(const struct tool_common *common, struct bench *bench,
     fputc('\n', bench->file);
     report_head(bench->file);
     TRY(bench_all(bench, ctx, specs, count, info.name));
+    summary_print(bench->file, &bench->summary);
     TRY(tool_write_json(common, bench->rows));
     ok = bench->wrong == 0 && bench->failed == 0;
 out:
@@ -67,41 +75,82 @@ out:
     return ok;
 }
 
+/* Where the command line does not say: the peers and the time of the suite. */
+static bool choose_peers(struct bench *bench, const char *names, const char *word,
+                         bool is_one_problem) {
+    const struct suite *suite = is_one_problem ? NULL : suite_find(word);
+    if (suite && !names)
+        names = suite->peers;
+    if (suite && suite->seconds > 0 && bench->measure.seconds <= 0)
+        bench->measure.seconds = suite->seconds;
+    if (bench->measure.seconds <= 0)
+        bench->measure.seconds = USUAL_SECONDS;
+    const int count = peer_list(names, bench->peers);
+    bench->n_peers = count > 0 ? (unsigned)count : 0;
+    return count >= 0;
+}
+
+/* NULL: out of memory. The caller frees it. */
+static char *make_notes(void) {
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    if (!file)
+        return NULL;
+    fputs("OP is gemm, attention or mha; problem options describe one problem of it. Otherwise a "
+          "suite\nruns: gemm, attention, mha, sparse, all; without a word, default: ten problems, "
+          "about half a minute once compiled. Suites with peers of their own:\n\n",
+          file);
+    suite_list(file);
+    fputs("  overhead           first calls and the cost of enqueueing, beside bare OpenCL\n"
+          "\nPeers. GEMM: clblast, openblas, onednn. Attention: unfused is CLBlast GEMMs around a "
+          "softmax\nkernel, unfused-openblas the same on the host, panels-openblas the same for "
+          "256 queries at a time.\nOurselves at other work, whose rate is the measure: gemm of "
+          "1024, the problem in f32 (f32), with\nuntuned values (guess), without its mask (dense; "
+          "tiles: as many tiles of that as the mask\nvisits). What the CPU can do: stream and read "
+          "move the problem's bytes, from memory or from\nwherever they fit; peak does its "
+          "operations in registers.",
+          file);
+    fclose(file);
+    return text;
+}
+
 int command_bench(int argc, char **argv) {
     struct tool_common common = {0};
     struct spec_options options = spec_options_init();
     struct spec specs[SUITE_MAX];
-    struct bench bench = {.measure.seconds = 2};
+    struct bench bench = {0};
     const char *peers = NULL, *const * words;
     size_t reps = 0, n_words;
-    struct arg args[SPEC_N_ARGS + 2] = {
-        {"peer", ARG_STRING, &peers, "LIST", "clblast, openblas, unfused, dense; with commas", NULL,
+    struct arg args[SPEC_N_ARGS + 3] = {
+        {"peer", ARG_STRING, &peers, "LIST", "whom to compare with, with commas; see below", NULL,
          0, NULL},
-        {"reps", ARG_SIZE, &reps, "N", "samples of each; default: about two seconds' worth", NULL,
-         0, NULL},
+        {"reps", ARG_SIZE, &reps, "N", "samples of each; default: as many as fit", NULL, 0, NULL},
+        {"seconds", ARG_NUMBER, &bench.measure.seconds, "S",
+         "of sampling for each problem; default: the suite's, or 2", NULL, 0, NULL},
     };
-    spec_args(args + 2, &options);
+    spec_args(args + 3, &options);
+    char *notes = make_notes();
     const struct args_command command = {
         .usage = "bench [OPTION]... [OP|SUITE]",
         .about = "Times operators beside peers in one process, in turns, each verified against f64 "
                  "on the\nsame operands. Medians; the ratio is the peer's time over ours.",
-        .notes = "OP is gemm, attention or mha; problem options describe one problem of it. "
-                 "Otherwise a suite\nruns: gemm, attention, mha, sparse, default, all; without a "
-                 "word, default: ten problems, about half a minute once compiled.\n"
-                 "Peers: clblast and openblas are GEMM; unfused is attention as CLBlast GEMMs "
-                 "around a softmax\nkernel; dense is our own attention without the mask.",
+        .notes = notes,
         .max_words = 1,
         .args = args,
         .n_args = sizeof args / sizeof args[0]};
     const int outcome = args_parse(argc, argv, &command, &common, &words, &n_words);
+    free(notes);
     if (outcome != ARGS_GO_ON)
         return outcome;
 
-    const size_t count = suite_from_options(specs, n_words ? words[0] : "default", &options);
-    const int n_peers = peer_list(peers, bench.peers);
-    if (!count || n_peers < 0)
+    const char *word = n_words ? words[0] : "default";
+    const bool one = options.gemm_given || options.attention_given || options.any_given;
+    if (strcmp(word, "overhead") == 0 && !one)
+        return bench_overhead(&common) ? TOOL_OK : TOOL_FAILED;
+    const size_t count = suite_from_options(specs, word, &options);
+    if (!count || !choose_peers(&bench, peers, word, one))
         return TOOL_USAGE;
-    bench.n_peers = (unsigned)n_peers;
     bench.measure.reps = (unsigned)(reps < 1000 ? reps : 1000);
     return run_bench(&common, &bench, specs, count) ? TOOL_OK : TOOL_FAILED;
 }

@@ -85,7 +85,7 @@ enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
 /* What is worth tuning before it is shown. */
 static size_t fill_tuned(struct spec *out, bool quick) {
     if (!quick)
-        return suite_get("default", out);
+        return suite_find("default")->fill(out);
     const size_t n = fill_gemm(out, quick);
     return n + fill_attention(out + n, quick);
 }

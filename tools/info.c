@@ -1,5 +1,6 @@
 /* `clattice info`: the device and what the library found out about it. */
 #include "args.h"
+#include "peer.h"
 
 enum { MAX_PLATFORMS = 16, MAX_DEVICES = 32, NAME_BYTES = 160 };
 
@@ -89,8 +90,8 @@ static bool show(const struct tool_common *common) {
     TRY(tool_clat(clat_context_info(ctx, &info)));
     print_facts(tool_out(common), &info);
     TRY(list_devices(tool_out(common), list, clat_context_device(ctx)));
-    json = json_pack("{s:s, s:o, s:O}", "version", clat_version(), "device", facts_json(&info),
-                     "devices", list);
+    json = json_pack("{s:s, s:o, s:O, s:o}", "version", clat_version(), "device", facts_json(&info),
+                     "devices", list, "peers", peer_versions());
     TRY(tool_write_json(common, json));
     ok = true;
 out:

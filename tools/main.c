@@ -1,4 +1,5 @@
 /* `clattice`: looks at a device, checks it, tunes it, measures it. */
+#include "overhead.h"
 #include "peer.h"
 
 #include <string.h>
@@ -11,6 +12,7 @@ static const struct {
     {"check", "run every operator on the device and compare with f64", command_check},
     {"tune", "search fast tunables and write the device's config file", command_tune},
     {"bench", "time operators, verified, beside other libraries", command_bench},
+    {"report", "tables and plots of what bench measured", command_report},
     {"demo", "tune, then show GEMM, attention and sparse attention", command_demo},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
@@ -41,6 +43,9 @@ static int run_command(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    const int child = overhead_child();
+    if (child >= 0)
+        return child;
     peer_openblas_unshackle(argv);
     setvbuf(stdout, NULL, _IOLBF, 0); /* whole lines as they come, also into a pipe */
     if (argc < 2) {

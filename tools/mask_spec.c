@@ -32,13 +32,18 @@ static bool parse_whole(const char *text, int64_t *out) {
     return true;
 }
 
-static bool parse_csr(const char *block, const char *density, struct mask_spec *out) {
+static bool parse_block(const char *text, struct mask_spec *out) {
     size_t size;
-    out->form = MASK_CSR;
-    if (!parse_size(block, &size) || size < 1 || size > BLOCK_MAX)
+    if (!parse_size(text, &size) || size < 1 || size > BLOCK_MAX)
         return false;
     out->block = (uint32_t)size;
-    return parse_double(density, &out->density) && out->density >= 0 && out->density <= 1;
+    return true;
+}
+
+static bool parse_csr(const char *block, const char *density, struct mask_spec *out) {
+    out->form = MASK_CSR;
+    return parse_block(block, out) && parse_double(density, &out->density) && out->density >= 0 &&
+           out->density <= 1;
 }
 
 static bool parse_words(char words[3][WORD_BYTES], struct mask_spec *out) {
@@ -57,6 +62,10 @@ static bool parse_words(char words[3][WORD_BYTES], struct mask_spec *out) {
         out->right = out->left;
         return ok;
     }
+    if (strcmp(name, "longrow") == 0) {
+        out->form = MASK_LONG_ROW;
+        return !*second && parse_block(first, out);
+    }
     return strcmp(name, "csr") == 0 && parse_csr(first, second, out);
 }
 
@@ -64,8 +73,9 @@ bool mask_spec_parse(const char *text, struct mask_spec *out) {
     char words[3][WORD_BYTES];
     *out = (struct mask_spec){0};
     return (split(text, words) && parse_words(words, out)) ||
-           tool_error("--mask takes full, causal, window:LEFT,RIGHT, longformer:WINDOW,GLOBALS or "
-                      "csr:BLOCK,DENSITY, in whole numbers up to 2^30, BLOCK from 1 to %d, DENSITY "
+           tool_error("--mask takes full, causal, window:LEFT,RIGHT, longformer:WINDOW,GLOBALS, "
+                      "csr:BLOCK,DENSITY or longrow:BLOCK, in whole numbers up to 2^30, BLOCK from "
+                      "1 to %d, DENSITY "
                       "from 0 to 1, not \"%s\"",
                       BLOCK_MAX, text);
 }
@@ -75,13 +85,14 @@ static size_t count_blocks(const struct mask_spec *spec, size_t length) {
 }
 
 bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k) {
-    if (spec->form != MASK_CSR)
+    if (spec->form != MASK_CSR && spec->form != MASK_LONG_ROW)
         return true;
     const size_t n_rows = count_blocks(spec, seq_q), n_cols = count_blocks(spec, seq_k);
     return (n_rows < CSR_BLOCKS_MAX && n_cols < CSR_BLOCKS_MAX / (n_rows + 1)) ||
-           tool_error("--mask: csr with blocks of %u on %zu queries and %zu keys is more than 2^28 "
-                      "blocks",
-                      spec->block, seq_q, seq_k);
+           tool_error(
+               "--mask: a list with blocks of %u on %zu queries and %zu keys is more than 2^28 "
+               "blocks",
+               spec->block, seq_q, seq_k);
 }
 
 const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec) {
@@ -101,6 +112,9 @@ const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spe
         break;
     case MASK_CSR:
         snprintf(text, size, "csr:%u,%g", spec->block, spec->density);
+        break;
+    case MASK_LONG_ROW:
+        snprintf(text, size, "longrow:%u", spec->block);
         break;
     }
     return text;
@@ -145,8 +159,10 @@ static clat_status create_csr(clat_mask **out, const struct mask_spec *spec, siz
     const double per_row = spec->density * n_cols;
     for (uint32_t r = 0; r < n_rows; r++) {
         /* Rounded sums rather than rounded rows, so that the whole has the density asked for. */
-        const uint32_t wanted =
+        uint32_t wanted =
             (uint32_t)(per_row * (r + 1.0) + 0.5) - (uint32_t)(per_row * (double)r + 0.5);
+        if (spec->form == MASK_LONG_ROW)
+            wanted = r == n_rows / 2 ? n_cols : 1;
         row_ptr[r + 1] = row_ptr[r] + fill_row(r, n_cols, wanted < n_cols ? wanted : n_cols,
                                                &random, taken, col_idx + row_ptr[r]);
     }
@@ -183,6 +199,7 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
     case MASK_LONGFORMER:
         return create_longformer(out, spec);
     case MASK_CSR:
+    case MASK_LONG_ROW:
         return create_csr(out, spec, seq_q, seq_k);
     }
     return CLAT_INVALID_ARGUMENT;

@@ -1,15 +1,23 @@
 /* Masks as the command line writes them: full, causal, window:L,R, longformer:W,G,
- * csr:BLOCK,DENSITY. */
+ * csr:BLOCK,DENSITY, longrow:BLOCK. */
 #ifndef MASK_SPEC_H
 #define MASK_SPEC_H
 
 #include "tool.h"
 
 struct mask_spec {
-    enum mask_form { MASK_FULL, MASK_CAUSAL, MASK_WINDOW, MASK_LONGFORMER, MASK_CSR } form;
+    enum mask_form {
+        MASK_FULL,
+        MASK_CAUSAL,
+        MASK_WINDOW,
+        MASK_LONGFORMER,
+        MASK_CSR,
+        MASK_LONG_ROW /* the blocks of the diagonal, and one row of blocks in the middle that sees
+                         everything */
+    } form;
     int64_t left, right; /* window; longformer: both the same */
     int64_t globals;     /* longformer */
-    uint32_t block;      /* csr */
+    uint32_t block;      /* csr, long row */
     double density;      /* csr: visible share of the blocks */
 };
 

@@ -6,7 +6,6 @@ enum { MIN_SAMPLES = 3, MAX_SAMPLES = 25, MAX_REPS = 1000, MAX_BURST = 200 };
 
 /* A burst this long hides the cost of waiting for its end. */
 #define BURST_SECONDS 0.02
-#define REST_SECONDS 1e-3
 
 /* One that is timed: ours when `peer` is NULL. */
 struct contestant {
@@ -45,13 +44,12 @@ static bool run_burst(const struct contest *contest, struct contestant *who, dou
     bool ok;
     if (!who->peer) {
         ok = tool_clat(clat_trial_time(contest->trial, contest->plan, who->burst, seconds));
-        sleep_seconds(REST_SECONDS);
     } else {
         const double start = now_seconds();
         ok = who->peer->run(who->state, who->burst);
         *seconds = (now_seconds() - start) / who->burst;
-        sleep_seconds(who->peer->rest_seconds);
     }
+    sleep_until_quiet();
     return ok;
 }
 
@@ -145,7 +143,8 @@ static void finish(struct measurement *out, struct contest *contest) {
         if (peer->failed)
             continue;
         if (who->verdict.ok) {
-            peer->ms = median(who->sample, who->count) * 1e3;
+            const double scale = who->peer->scale ? who->peer->scale(who->state) : 1;
+            peer->ms = median(who->sample, who->count) * scale * 1e3;
             peer->ratio = out->ms > 0 ? peer->ms / out->ms : 0;
         } else {
             tool_note("%s is wrong (%s: off by %.3g, bound %.3g): not compared", who->peer->name,
@@ -191,19 +190,21 @@ static json_t *real_or_null(double value, bool present) {
 }
 
 bool measure_add_json(json_t *rows, const struct measurement *m, const char *device) {
+    char name[SPEC_TEXT_BYTES];
     const unsigned n_rows = m->n_peers ? m->n_peers : 1;
     for (unsigned i = 0; i < n_rows; i++) {
         const struct measure_peer *p = m->n_peers ? &m->peers[i] : NULL;
-        json_t *row =
-            json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:b}",
-                      "op", spec_op_names[m->spec.op], "problem", spec_json(&m->spec), "dtype",
-                      clat_dtype_name(m->spec.dtype), "device", device, "implementation",
-                      m->implementation, "tunables", m->tunables, "ms", real_or_null(m->ms, true),
-                      "gflops", real_or_null(m->gflops, true), "peer", p ? p->peer->name : NULL,
-                      "peer_ms", real_or_null(p ? p->ms : 0, p && p->ms > 0), "ratio",
-                      real_or_null(p ? p->ratio : 0, p && p->ratio > 0), "max_err",
-                      real_or_null(m->verdict.worst, true), "err_bound",
-                      real_or_null(m->verdict.bound, true), "ok", m->verdict.ok);
+        json_t *row = json_pack(
+            "{s:s, s:s?, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:b}",
+            "name", spec_print(name, sizeof name, &m->spec), "group", m->spec.group, "op",
+            spec_op_names[m->spec.op], "problem", spec_json(&m->spec), "dtype",
+            clat_dtype_name(m->spec.dtype), "device", device, "implementation", m->implementation,
+            "tunables", m->tunables, "ms", real_or_null(m->ms, true), "gflops",
+            real_or_null(m->gflops, true), "peer", p ? p->peer->name : NULL, "peer_ms",
+            real_or_null(p ? p->ms : 0, p && p->ms > 0), "ratio",
+            real_or_null(p ? p->ratio : 0, p && p->ratio > 0), "max_err",
+            real_or_null(m->verdict.worst, true), "err_bound", real_or_null(m->verdict.bound, true),
+            "ok", m->verdict.ok);
         if (!row || json_array_append_new(rows, row) != 0)
             return tool_error("out of memory");
     }

@@ -12,7 +12,8 @@ struct measure_options {
 struct measure_peer {
     const struct peer *peer;
     bool failed;      /* it could not run, or stopped */
-    double ms, ratio; /* ratio: its time over ours; both 0 when it failed or was wrong */
+    double ms, ratio; /* ms: of this problem at its rate; ratio: over ours; both 0 when it failed or
+                         was wrong */
 };
 
 struct measurement {

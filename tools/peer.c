@@ -1,12 +1,18 @@
 #include "peer.h"
 #include "clblast.h"
+#include "team.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct peer *const peers[] = {&peer_clblast, &peer_openblas, &peer_unfused,
-                                           &peer_dense};
+static const struct peer *const peers[] = {
+    &peer_clblast,         &peer_openblas, &peer_onednn, &peer_unfused, &peer_unfused_openblas,
+    &peer_panels_openblas, &peer_dense,    &peer_tiles,  &peer_gemm,    &peer_f32,
+    &peer_guess,           &peer_stream,   &peer_read,   &peer_peak};
+
+const char peer_names[] = "clblast, openblas, onednn, unfused, unfused-openblas, panels-openblas, "
+                          "dense, tiles, gemm, f32, guess, stream, read, peak";
 
 const struct peer *peer_find(const char *name) {
     for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
@@ -18,14 +24,12 @@ const struct peer *peer_find(const char *name) {
 int peer_list(const char *names, const struct peer *out[PEER_MAX]) {
     int count = 0;
     for (const char *rest = names; rest && *rest;) {
-        char name[16];
+        char name[24];
         const size_t length = strcspn(rest, ",");
         snprintf(name, sizeof name, "%.*s", (int)length, rest);
         const struct peer *peer = peer_find(name);
         if (!peer) {
-            tool_error("--peer takes clblast, openblas, unfused, dense, or several with commas, "
-                       "not \"%s\"",
-                       name);
+            tool_error("--peer takes %s, or several with commas, not \"%s\"", peer_names, name);
             return -1;
         }
         for (int i = 0; i < count; i++)
@@ -33,6 +37,10 @@ int peer_list(const char *names, const struct peer *out[PEER_MAX]) {
                 tool_error("--peer names %s twice", name);
                 return -1;
             }
+        if (count == PEER_MAX) {
+            tool_error("--peer takes at most %d", PEER_MAX);
+            return -1;
+        }
         out[count++] = peer;
         rest += length + (rest[length] == ',');
     }
@@ -103,10 +111,52 @@ bool peer_judge(const struct peer *peer, void *state, const struct spec *spec, c
            tool_clat(clat_trial_verify(trial, NULL, out));
 }
 
+json_t *peer_versions(void) {
+    json_t *versions = json_object();
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+        if (peers[i]->library && json_object_set_new(versions, peers[i]->library,
+                                                     json_string(peers[i]->version())) != 0) {
+            json_decref(versions);
+            return NULL;
+        }
+    return versions;
+}
+
+/* So long a run needs no second one. */
+#define LONG_SECONDS 0.1
+
+double peer_try(const struct peer *peer, void *state) {
+    enum { TRIES = 3, MOST = 200 };
+    double start = now_seconds();
+    if (!peer->run(state, 1))
+        return -1;
+    double best = now_seconds() - start;
+    const double runs = 10e-3 / fmax(best, 1e-7);
+    const unsigned repeats = runs < 1 ? 1 : runs > MOST ? MOST : (unsigned)runs;
+    for (int i = 0; i < TRIES && best < LONG_SECONDS; i++) {
+        start = now_seconds();
+        if (!peer->run(state, repeats))
+            return -1;
+        best = fmin(best, (now_seconds() - start) / repeats);
+    }
+    sleep_until_quiet();
+    return best;
+}
+
+bool peer_always_right(void *state, clat_verdict *out) {
+    (void)state;
+    *out = (clat_verdict){.guards = true, .ok = true};
+    return true;
+}
+
 bool peers_begin(clat_context *ctx) {
     return clblast_set_switch(clat_context_device(ctx));
 }
 
 void peers_finish(void) {
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+        if (peers[i]->finish)
+            peers[i]->finish();
+    team_finish();
     CLBlastClearCache();
 }

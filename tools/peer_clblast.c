@@ -10,6 +10,14 @@ struct state {
     cl_command_queue queue;
 };
 
+/* The library does not tell; the build knows. */
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
+static const char *version(void) {
+    return TEXT(CLBLAST_VERSION);
+}
+
 static bool has_extension(cl_device_id device, const char *name) {
     char text[8192] = "";
     return clGetDeviceInfo(device, CL_DEVICE_EXTENSIONS, sizeof text, text, NULL) == CL_SUCCESS &&
@@ -78,10 +86,11 @@ static bool run(void *opaque, unsigned repeats) {
 }
 
 const struct peer peer_clblast = {.name = "clblast",
-                                  .rest_seconds = 1e-3,
                                   .state_bytes = sizeof(struct state),
                                   .supports = supports,
                                   .open = open_state,
                                   .run = run,
                                   .close = close_state,
-                                  .describe = clblast_describe};
+                                  .describe = clblast_describe,
+                                  .library = "CLBlast",
+                                  .version = version};

@@ -198,7 +198,6 @@ static bool run(void *opaque, unsigned repeats) {
 }
 
 const struct peer peer_unfused = {.name = "unfused",
-                                  .rest_seconds = 1e-3,
                                   .state_bytes = sizeof(struct state),
                                   .supports = supports,
                                   .open = open_state,

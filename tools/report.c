@@ -5,7 +5,7 @@
 
 static const struct column columns[] = {
     {"operation", -38}, {"impl", -4},           {"tunables", -28},    {"ms", 6},
-    {"GFLOP/s", 7},     {"ratio to peer", -16}, {"error/bound", -15}, {"ok?", -4},
+    {"GFLOP/s", 7},     {"ratio to peer", -23}, {"error/bound", -15}, {"ok?", -4},
 };
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need and that are missing.
 #
-#   tools/setup.sh [lint]     with the tools of `make lint`
-#   NO_INSTALL=1              only list what is missing, and fail if anything is
+#   tools/setup.sh [lint|plots]   with the tools of `make lint`, `make plots`
+#   NO_INSTALL=1                  only list what is missing, and fail if anything is
 #
 # What is missing is asked of the compiler and the file system, not of the package manager: that
 # takes milliseconds and also sees what was installed by hand.
@@ -39,6 +39,9 @@ libxxhash-dev
 #endif
 #if !__has_include(<cmocka.h>)
 libcmocka-dev
+#endif
+#if !__has_include(<dnnl.h>)
+libdnnl-dev
 #endif
 EOF
 }
@@ -101,7 +104,7 @@ need_command pkg-config pkg-config 'finds installed libraries'
 if command -v "$compiler" >/dev/null; then
     headers=$(missing_headers)
 else
-    headers='libc6-dev ocl-icd-opencl-dev libjansson-dev libxxhash-dev libcmocka-dev'
+    headers='libc6-dev ocl-icd-opencl-dev libjansson-dev libxxhash-dev libcmocka-dev libdnnl-dev'
 fi
 for package in $headers; do
     case $package in
@@ -110,6 +113,7 @@ for package in $headers; do
     libjansson-dev) need "$package" 'reads and writes the files of tuned values' ;;
     libxxhash-dev) need "$package" 'hashes for the program cache (header only)' ;;
     libcmocka-dev) need "$package" 'runs the tests' ;;
+    libdnnl-dev) need "$package" 'compared with by clattice bench' ;;
     esac
 done
 pkg-config --exists clblast 2>/dev/null || need libclblast-dev 'compared with by clattice bench'
@@ -129,6 +133,9 @@ if [ "${1:-}" = lint ]; then
     need_command clang-format clang-format 'layout of the code'
     need_command clang-tidy clang-tidy 'static checks'
     need_command shellcheck shellcheck 'checks of shell scripts'
+fi
+if [ "${1:-}" = plots ]; then
+    need_command gnuplot gnuplot-nox 'draws the plots'
 fi
 
 # Package lists may be absent or too old to be fetched from: try as it is only when they look fresh.

@@ -8,6 +8,8 @@ const char *const spec_op_names[SPEC_N_OPS] = {"gemm", "attention", "mha"};
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const clat_dtype dtypes[] = {CLAT_F32, CLAT_F64, CLAT_F16, CLAT_BF16};
+static const char *const precision_words[] = {"f32", "native"};
+static const clat_precision precisions[] = {CLAT_PRECISION_F32, CLAT_PRECISION_NATIVE};
 static const char *const layout_words[] = {"row", "col"};
 
 struct spec spec_default(enum spec_op op) {
@@ -50,6 +52,9 @@ void spec_args(struct arg *rows, struct spec_options *o) {
         {"batch", ARG_SIZE, &o->batch, "N", "matrices, or sequences", NULL, 0, &o->any_given},
         {"dtype", ARG_WORD, &o->dtype, "TYPE", "f32, f64, f16 or bf16", dtype_words, 4,
          &o->any_given},
+        {"precision", ARG_WORD, &o->precision, "HOW",
+         "f32, or native: f16 and bf16 by the device's own instructions", precision_words, 2,
+         &o->any_given},
         {"heads", ARG_SIZE, &o->heads, "N", "attention: query heads", NULL, 0, &o->attention_given},
         {"kv-heads", ARG_SIZE, &o->kv_heads, "N", "attention: key and value heads", NULL, 0,
          &o->attention_given},
@@ -59,10 +64,11 @@ void spec_args(struct arg *rows, struct spec_options *o) {
         {"head-dim", ARG_SIZE, &o->head_dim, "N", "attention: features of a head", NULL, 0,
          &o->attention_given},
         {"mask", ARG_STRING, &o->mask, "MASK",
-         "attention: full, causal, window:L,R, longformer:W,G, csr:BLOCK,DENSITY", NULL, 0,
-         &o->attention_given},
-        {"implementation", ARG_STRING, &o->implementation, "NAME", "only this one: cpu, simt", NULL,
-         0, NULL},
+         "attention: full, causal, window:L,R, longformer:W,G, csr:BLOCK,DENSITY, "
+         "longrow:BLOCK",
+         NULL, 0, &o->attention_given},
+        {"implementation", ARG_STRING, &o->implementation, "NAME", "only this one: cpu, simt, ...",
+         NULL, 0, NULL},
         {"tunables", ARG_STRING, &o->tunables, "LIST",
          "these values, as \"MR=8 NV=2\"; needs --implementation", NULL, 0, NULL},
     };
@@ -83,6 +89,7 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
                           "--mask");
     *out = spec_default(op);
     out->dtype = dtypes[o->dtype];
+    out->precision = precisions[o->precision];
     out->layout = o->layout ? CLAT_COL_MAJOR : CLAT_ROW_MAJOR;
     out->trans_a = o->trans_a;
     out->trans_b = o->trans_b;
@@ -125,6 +132,7 @@ static clat_status plan_gemm(clat_plan **out, clat_context *ctx, const struct sp
     problem.n = spec->n;
     problem.k = spec->k;
     problem.dtype = spec->dtype;
+    problem.precision = spec->precision;
     problem.batch = spec->batch;
     /* A stride of 0 repeats one matrix, so the tight ones are said. */
     problem.stride_a = spec->m * spec->k;
@@ -138,6 +146,7 @@ static clat_status plan_attention(clat_plan **out, clat_context *ctx, const stru
                                   const clat_mask *mask) {
     clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
     problem.dtype = spec->dtype;
+    problem.precision = spec->precision;
     problem.batch = spec->batch;
     problem.heads = spec->heads;
     problem.kv_heads = spec->kv_heads;
@@ -154,6 +163,7 @@ static clat_status plan_mha(clat_plan **out, clat_context *ctx, const struct spe
                             const clat_mask *mask) {
     clat_mha_problem problem = CLAT_MHA_PROBLEM_INIT;
     problem.dtype = spec->dtype;
+    problem.precision = spec->precision;
     problem.batch = spec->batch;
     problem.seq = spec->seq_q;
     problem.embed = spec->embed;
@@ -193,14 +203,19 @@ bool spec_plan(clat_plan **out, clat_context *ctx, const struct spec *spec) {
            tool_error("%s: %s: %s", spec_print(text, sizeof text, spec), clat_status_name(st), why);
 }
 
+static const char *precision_suffix(const struct spec *spec) {
+    return spec->precision == CLAT_PRECISION_NATIVE ? " native" : "";
+}
+
 const char *spec_print(char *text, size_t size, const struct spec *spec) {
     char batch[32] = "", heads[48], keys[32] = "", mask[48];
     if (spec->op == SPEC_GEMM) {
         if (spec->batch != 1)
             snprintf(batch, sizeof batch, " x%zu", spec->batch);
-        snprintf(text, size, "gemm %s %s%c%c %zux%zux%zu%s", clat_dtype_name(spec->dtype),
-                 spec->layout == CLAT_COL_MAJOR ? "col " : "", spec->trans_a ? 'T' : 'N',
-                 spec->trans_b ? 'T' : 'N', spec->m, spec->n, spec->k, batch);
+        snprintf(text, size, "gemm %s%s %s%c%c %zux%zux%zu%s", clat_dtype_name(spec->dtype),
+                 precision_suffix(spec), spec->layout == CLAT_COL_MAJOR ? "col " : "",
+                 spec->trans_a ? 'T' : 'N', spec->trans_b ? 'T' : 'N', spec->m, spec->n, spec->k,
+                 batch);
         return text;
     }
     if (spec->kv_heads != spec->heads)
@@ -209,9 +224,9 @@ const char *spec_print(char *text, size_t size, const struct spec *spec) {
         snprintf(heads, sizeof heads, "%zu", spec->heads);
     if (spec->seq_k != spec->seq_q)
         snprintf(keys, sizeof keys, "/%zu", spec->seq_k);
-    snprintf(text, size, "%s %s %zux%sx%zu%sx%zu %s", spec->op == SPEC_MHA ? "mha" : "attn",
-             clat_dtype_name(spec->dtype), spec->batch, heads, spec->seq_q, keys, spec->head_dim,
-             mask_spec_print(mask, sizeof mask, &spec->mask));
+    snprintf(text, size, "%s %s%s %zux%sx%zu%sx%zu %s", spec->op == SPEC_MHA ? "mha" : "attn",
+             clat_dtype_name(spec->dtype), precision_suffix(spec), spec->batch, heads, spec->seq_q,
+             keys, spec->head_dim, mask_spec_print(mask, sizeof mask, &spec->mask));
     return text;
 }
 
@@ -225,10 +240,8 @@ static json_t *gemm_json(const struct spec *spec) {
     return json;
 }
 
-json_t *spec_json(const struct spec *spec) {
+static json_t *attention_json(const struct spec *spec) {
     char mask[48];
-    if (spec->op == SPEC_GEMM)
-        return gemm_json(spec);
     mask_spec_print(mask, sizeof mask, &spec->mask);
     json_t *json =
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "batch", (json_int_t)spec->batch, "heads",
@@ -238,6 +251,32 @@ json_t *spec_json(const struct spec *spec) {
     if (json && spec->op == SPEC_MHA)
         json_object_set_new(json, "embed", json_integer((json_int_t)spec->embed));
     return json;
+}
+
+json_t *spec_json(const struct spec *spec) {
+    json_t *json = spec->op == SPEC_GEMM ? gemm_json(spec) : attention_json(spec);
+    if (json && spec->precision == CLAT_PRECISION_NATIVE)
+        json_object_set_new(json, "precision", json_string(precision_words[1]));
+    return json;
+}
+
+double spec_bytes(const struct spec *spec) {
+    const double m = (double)spec->m, n = (double)spec->n, k = (double)spec->k;
+    const double heads = (double)spec->heads, kv_heads = (double)spec->kv_heads;
+    const double seq_q = (double)spec->seq_q, seq_k = (double)spec->seq_k;
+    const double d = (double)spec->head_dim, embed = (double)spec->embed;
+    const double attention = 2 * d * (heads * seq_q + kv_heads * seq_k);
+    const double gemm = m * k + k * n + m * n;
+    const double weights = 2 * d * embed * (heads + kv_heads), tokens = 2 * seq_q * embed;
+    const double batch = (double)spec->batch, bytes = (double)clat_dtype_bytes(spec->dtype);
+    switch (spec->op) {
+    case SPEC_GEMM:
+        return bytes * batch * gemm;
+    case SPEC_ATTENTION:
+        return bytes * batch * attention;
+    default:
+        return bytes * (batch * tokens + weights);
+    }
 }
 
 const char *spec_output(const struct spec *spec, size_t *elements) {

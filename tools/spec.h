@@ -10,6 +10,7 @@ enum spec_op { SPEC_GEMM, SPEC_ATTENTION, SPEC_MHA, SPEC_N_OPS };
 struct spec {
     enum spec_op op;
     clat_dtype dtype;
+    clat_precision precision;
     size_t batch;
     /* GEMM */
     size_t m, n, k;
@@ -21,6 +22,7 @@ struct spec {
     struct mask_spec mask;
     /* wishes; NULL: the library's choice */
     const char *implementation, *tunables;
+    const char *group; /* of its suite, for the summary; NULL: the suite has none */
 };
 
 extern const char *const spec_op_names[SPEC_N_OPS];
@@ -32,14 +34,14 @@ struct spec spec_default(enum spec_op op);
 struct spec_options {
     size_t m, n, k, batch, heads, kv_heads, seq_q, seq_k, head_dim;
     bool trans_a, trans_b;
-    int layout, dtype;
+    int layout, dtype, precision;
     const char *mask, *implementation, *tunables;
     bool gemm_given, attention_given, any_given; /* which options occurred */
 };
 
 struct spec_options spec_options_init(void);
 
-enum { SPEC_N_ARGS = 16 };
+enum { SPEC_N_ARGS = 17 };
 
 /* Writes SPEC_N_ARGS rows of a command's option table. */
 void spec_args(struct arg *rows, struct spec_options *options);
@@ -65,6 +67,9 @@ const char *spec_print(char *text, size_t size, const struct spec *spec);
 
 /* The problem's fields under the field's names. */
 json_t *spec_json(const struct spec *spec);
+
+/* What any algorithm must read or write once: the operands and the result. */
+double spec_bytes(const struct spec *spec);
 
 /* The operand that holds the result, and its elements. */
 const char *spec_output(const struct spec *spec, size_t *elements);

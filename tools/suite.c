@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-const char suite_names[] = "gemm, attention, mha, sparse, default, all";
-
 struct spec suite_gemm(clat_dtype dtype, const char *trans, size_t m, size_t n, size_t k) {
     struct spec spec = spec_default(SPEC_GEMM);
     spec.dtype = dtype;
@@ -105,16 +103,30 @@ static size_t all(struct spec *out) {
     return n;
 }
 
-size_t suite_get(const char *name, struct spec out[SUITE_MAX]) {
-    static const struct {
-        const char *name;
-        size_t (*fill)(struct spec *out);
-    } suites[] = {{"gemm", gemm},     {"attention", attention}, {"mha", mha},
-                  {"sparse", sparse}, {"default", usual},       {"all", all}};
-    for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)
-        if (strcmp(name, suites[i].name) == 0)
-            return suites[i].fill(out);
-    return 0;
+static const struct suite suites[] = {
+    {.name = "gemm", .fill = gemm},     {.name = "attention", .fill = attention},
+    {.name = "mha", .fill = mha},       {.name = "sparse", .fill = sparse},
+    {.name = "default", .fill = usual}, {.name = "all", .fill = all}};
+enum { N_SUITES = sizeof suites / sizeof suites[0] };
+
+const struct suite *suite_at(size_t index) {
+    const struct suite *suite = index < N_SUITES ? &suites[index] : &suites_cpu[index - N_SUITES];
+    return suite->name ? suite : NULL;
+}
+
+const struct suite *suite_find(const char *name) {
+    const struct suite *suite;
+    for (size_t i = 0; (suite = suite_at(i)) && strcmp(suite->name, name) != 0; i++)
+        ;
+    return suite;
+}
+
+void suite_list(FILE *file) {
+    const struct suite *suite;
+    for (size_t i = 0; (suite = suite_at(i)); i++)
+        if (suite->about)
+            fprintf(file, "  %-18s %s\n  %-18s beside %s\n", suite->name, suite->about, "",
+                    suite->peers);
 }
 
 size_t suite_from_options(struct spec out[SUITE_MAX], const char *word,
@@ -126,9 +138,10 @@ size_t suite_from_options(struct spec out[SUITE_MAX], const char *word,
         tool_error("problem options need an operator, gemm, attention or mha, not \"%s\"", word);
         return 0;
     }
-    const size_t count = suite_get(word, out);
+    const struct suite *suite = suite_find(word);
+    const size_t count = suite ? suite->fill(out) : 0;
     if (!count)
-        tool_error("no operator or suite \"%s\"; there are %s", word, suite_names);
+        tool_error("no operator or suite \"%s\": see `clattice help bench`", word);
     for (size_t i = 0; i < count; i++) {
         out[i].implementation = options->implementation;
         out[i].tunables = options->tunables;

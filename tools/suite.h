@@ -4,12 +4,27 @@
 
 #include "spec.h"
 
-enum { SUITE_MAX = 64 };
+enum { SUITE_MAX = 160 };
 
-extern const char suite_names[]; /* for help: "gemm, attention, ..." */
+struct suite {
+    const char *name;
+    const char *about; /* half a sentence; NULL: not one of those for documents */
+    size_t (*fill)(struct spec out[SUITE_MAX]);
+    const char *peers; /* for --peer, where the command line does not say; NULL: none */
+    double seconds;    /* of sampling for each problem; 0: the usual time */
+};
 
-/* Fills up to SUITE_MAX problems; gives how many, 0 for an unknown name. */
-size_t suite_get(const char *name, struct spec out[SUITE_MAX]);
+/* NULL for an unknown name. */
+const struct suite *suite_find(const char *name);
+
+/* Suites one after the other; NULL after the last. */
+const struct suite *suite_at(size_t index);
+
+/* Those that compare CPUs with libraries on the host: rows as above, up to one without name. */
+extern const struct suite suites_cpu[];
+
+/* Prints "  name   about, peers" for each suite with `about`. */
+void suite_list(FILE *file);
 
 /* Short ways to write a problem. `trans` is "NN", "NT", "TN" or "TT"; `mask` as on the command
  * line. */

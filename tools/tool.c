@@ -171,6 +171,22 @@ void sleep_seconds(double seconds) {
         ;
 }
 
+static double process_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void sleep_until_quiet(void) {
+    const double step = 1e-3, longest = 0.3, end = now_seconds() + longest;
+    double used;
+    do {
+        used = process_seconds();
+        sleep_seconds(step);
+        used = process_seconds() - used;
+    } while (used > 0.2 * step && now_seconds() < end);
+}
+
 static int compare_doubles(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);

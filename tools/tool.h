@@ -61,6 +61,10 @@ int find_word(const char *word, const char *const *words, size_t count);
 double now_seconds(void);
 void sleep_seconds(double seconds);
 
+/* Sleeps a millisecond or more, until no thread of this process runs any more: those of OpenBLAS
+ * and OpenMP spin for a while after their work, and would take a core from who comes next. */
+void sleep_until_quiet(void);
+
 /* The median; `values` is sorted in place. */
 double median(double *values, size_t count);
 
@@ -72,6 +76,7 @@ int command_info(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_tune(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_report(int argc, char **argv);
 int command_demo(int argc, char **argv);
 
 #endif

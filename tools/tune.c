@@ -51,8 +51,9 @@ int command_tune(int argc, char **argv) {
         .usage = "tune [OPTION]... [OP|SUITE]",
         .about = "Searches the fastest tunables within a time budget. Every candidate is verified "
                  "before it\nis timed. Writes the device's config file, which later runs use.",
-        .notes = "Without a problem it tunes the suite `default`. Suites: gemm, attention, mha, "
-                 "sparse, default, all.",
+        .notes = "Without a problem it tunes the suite `default`. Suites as for `bench`: gemm, "
+                 "attention, mha, "
+                 "sparse, default, all, and those that `clattice help bench` lists.",
         .max_words = 1,
         .args = args,
         .n_args = sizeof args / sizeof args[0]};

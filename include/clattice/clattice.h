@@ -179,7 +179,9 @@ CLAT_API clat_status clat_context_create_with(clat_context **out, cl_context cl,
                                               const clat_context_options *options);
 
 /* Gives the handle up; NULL is fine. Plans and masks made from it stay usable until their own
- * release. */
+ * release. On PoCL, when the last of the process's contexts and its plans are gone, up to four
+ * programs that it compiled and ran go to the disk cache, which takes about as long as compiling
+ * their kernels did; later processes find them there. */
 CLAT_API void clat_context_release(clat_context *ctx);
 
 /* The OpenCL objects of the context: borrowed, retain them to keep them. */
@@ -440,7 +442,8 @@ typedef struct clat_attention_problem {
     const clat_mask *mask;    /* NULL: every key is visible */
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
-    const char *implementation, *tunables; /* as in clat_gemm_problem */
+    const char *implementation, *tunables; /* as in clat_gemm_problem; there is also
+                                              "decode", for CPUs and at most 4 queries */
 } clat_attention_problem;
 
 #define CLAT_ATTENTION_PROBLEM_INIT                                                                \

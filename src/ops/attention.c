@@ -67,8 +67,8 @@ static void shape(const void *problem, struct shape *out) {
     snprintf(out->variant + length, sizeof out->variant - length, " %ux%u", rows, cols);
 }
 
-static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt,
-                                                               NULL};
+static const struct implementation *const implementations[] = {&attention_decode, &attention_cpu,
+                                                               &attention_simt, NULL};
 
 const struct operation attention_operation = {
     .name = "attention",
@@ -97,11 +97,9 @@ static struct attention_tensor tensor(const clat_strides *s) {
                                      .feature = (attention_size)s->feature};
 }
 
-static void fill_params(const struct attention *a, size_t tile_q, bool last_first,
-                        struct launch *out) {
-    _Static_assert(sizeof(struct attention_params) <= OP_MAX_PARAMS_BYTES, "raise the limit");
+static struct attention_params make_params(const struct attention *a, size_t tile_q) {
     const double magnitude = fabs(a->scale);
-    const struct attention_params params = {
+    return (struct attention_params){
         .q = tensor(&a->q),
         .k = tensor(&a->k),
         .v = tensor(&a->v),
@@ -118,10 +116,9 @@ static void fill_params(const struct attention *a, size_t tile_q, bool last_firs
         .scale = (float)magnitude,
         /* Never 0, so that -infinity stays what it is. */
         .log2_scale = (float)fmax(magnitude * 1.4426950408889634, (double)FLT_MIN),
-        .last_first = last_first,
+        .last_first = a->band.high < MASK_FAR,
+        .parts = 1,
     };
-    out->params_bytes = sizeof params;
-    memcpy(out->params, &params, sizeof params);
 }
 
 /* Constants hold at least one word: OpenCL knows no empty buffer. */
@@ -135,7 +132,7 @@ static clat_status set_constant(struct launch *out, unsigned index, uint32_t *wo
     return CLAT_OK;
 }
 
-enum { CONSTANT_INDEX, CONSTANT_TILES, CONSTANT_WORDS };
+enum { CONSTANT_INDEX, CONSTANT_TILES, CONSTANT_WORDS, CONSTANT_ITEMS };
 
 /* Whether the later half of all query tiles has more work than the earlier one. */
 static bool later_are_longer(const struct mask_tiles *list, size_t query_tiles) {
@@ -146,14 +143,20 @@ static bool later_are_longer(const struct mask_tiles *list, size_t query_tiles) 
 }
 
 static clat_status fill_lists(const struct attention *a, size_t tile_q, size_t tile_k,
-                              bool *last_first, struct launch *out) {
+                              size_t shares, struct attention_params *params, struct launch *out) {
     clat_status st = CLAT_OK;
     const int64_t seq_q = (int64_t)a->seq_q, seq_k = (int64_t)a->seq_k;
     struct mask_tiles list = {0};
-    uint32_t *words = NULL;
+    uint32_t *words = NULL, *items = NULL;
     size_t n_words = 0;
     TRY(mask_tiles(a->mask, seq_q, seq_k, (int64_t)tile_q, (int64_t)tile_k, &list));
-    *last_first = later_are_longer(&list, ceil_div(a->seq_q, tile_q));
+    params->last_first = later_are_longer(&list, ceil_div(a->seq_q, tile_q));
+    if (shares > 0) {
+        const size_t rounds = a->batch * (params->list_heads > 1 ? 1 : a->heads);
+        TRY(attention_split_rows(&list, rounds, shares, params, &items, &n_words));
+        if (items != NULL)
+            TRY(set_constant(out, CONSTANT_ITEMS, items, n_words));
+    }
     TRY(set_constant(out, CONSTANT_INDEX, list.index, list.n_index));
     list.index = NULL;
     TRY(set_constant(out, CONSTANT_TILES, list.tiles, list.n_tiles));
@@ -167,10 +170,10 @@ out:
 }
 
 clat_status attention_launch_common(const struct attention *a, size_t tile_q, size_t tile_k,
-                                    struct launch *out) {
+                                    struct attention_split split, struct launch *out) {
     clat_status st = CLAT_OK;
     struct pass *pass = &out->passes[out->n_passes++];
-    bool last_first = a->band.high < MASK_FAR;
+    struct attention_params params = make_params(a, tile_q);
     pass->kernel = "attention";
     for (unsigned role = ATTENTION_Q; role <= ATTENTION_O; role++)
         pass_arg(pass, ARG_BUFFER, role, 0);
@@ -181,17 +184,41 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
         pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
         pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
         pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);
-        TRY(fill_lists(a, tile_q, tile_k, &last_first, out));
+        TRY(fill_lists(a, tile_q, tile_k, split.shares, &params, out));
+    } else if (split.parts > 1) {
+        params.parts = (attention_int)split.parts;
     }
-    fill_params(a, tile_q, last_first, out);
+    if (params.items > 0)
+        pass_arg(pass, ARG_CONSTANT, CONSTANT_ITEMS, 0);
+    if (params.items > 0 || params.parts > 1)
+        pass_arg(pass, ARG_WORKSPACE, 0, 0);
+    _Static_assert(sizeof params <= OP_MAX_PARAMS_BYTES, "raise the limit");
+    out->params_bytes = sizeof params;
+    memcpy(out->params, &params, sizeof params);
     text_printf(&out->defines,
                 "#define DTYPE %s\n#define HEAD_DIM %zu\n#define UNIT_FEATURES %d\n"
-                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n",
+                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n",
                 clat_dtype_name(a->dtype), a->head_dim, attention_unit_features(a),
-                a->logsumexp != 0, a->mask != NULL);
+                a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1);
     TRY(text_check(&out->defines));
 out:
     return st;
+}
+
+void attention_add_merge(const struct attention *a, size_t records, size_t record_bytes,
+                         size_t groups, struct launch *out) {
+    struct pass *pass = &out->passes[out->n_passes++];
+    *pass = (struct pass){.kernel = "attention_merge", .dims = 1};
+    pass->global[0] = groups;
+    pass->local[0] = 1;
+    pass_arg(pass, ARG_BUFFER, ATTENTION_O, 0);
+    pass_arg(pass, ARG_PARAMS, 0, 0);
+    if (a->logsumexp)
+        pass_arg(pass, ARG_BUFFER, ATTENTION_LSE, 0);
+    if (out->constant[CONSTANT_ITEMS].data != NULL)
+        pass_arg(pass, ARG_CONSTANT, CONSTANT_ITEMS, 0);
+    pass_arg(pass, ARG_WORKSPACE, 0, 0);
+    out->workspace_bytes = records * record_bytes;
 }
 
 /* ---- entry points */
@@ -270,6 +297,7 @@ clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
     if (args == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "args is NULL"));
     const struct attention *a = problem;
+    binding.workspace = args->workspace;
     if (!is_empty(a)) {
         make_views(a, args, views);
         TRY(check_args(a, views, plan_context(plan)->cl));

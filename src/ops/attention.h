@@ -40,15 +40,33 @@ bool attention_unit_features(const struct attention *attention);
 void attention_print(const void *problem, struct text *out);
 double attention_flops(const void *problem);
 
+/* How the keys of a query tile are split over work-groups; zero: they are not. */
+struct attention_split {
+    size_t parts;  /* bands: of every tile */
+    size_t shares; /* lists: none shall have more than one of so many shares of all work */
+};
+
 /* The variant's #defines, the mask's tile lists and predicate, the parameter struct without what a
- * run brings, and the one pass, whose launch shape is left to the implementation. */
+ * run brings, and the one pass, whose launch shape is left to the implementation. Where the
+ * parameters say that keys are split, attention_add_merge() is to follow. */
 clat_status attention_launch_common(const struct attention *attention, size_t tile_q, size_t tile_k,
-                                    struct launch *out);
+                                    struct attention_split split, struct launch *out);
+
+/* The pass that puts `records` partial results of `record_bytes` each together, in `groups`
+ * work-groups of one item. */
+void attention_add_merge(const struct attention *attention, size_t records, size_t record_bytes,
+                         size_t groups, struct launch *out);
+
+/* Splits the longest rows of tile lists: `*items` gets the table that share_of() in attention.clh
+ * reads, or stays NULL when no row is too long. `rounds` is how often the lists are run through. */
+clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, size_t shares,
+                                 struct attention_params *params, uint32_t **items,
+                                 size_t *n_words);
 
 /* Query tiles of all heads and batches: work-groups to launch. */
 size_t attention_groups(const struct attention *attention, size_t tile_q);
 
-extern const struct implementation attention_cpu, attention_simt;
+extern const struct implementation attention_cpu, attention_decode, attention_simt;
 extern const struct trial_hooks attention_trial;
 extern const struct operation attention_operation;
 

@@ -101,7 +101,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
     const struct attention *a = problem;
     const size_t tile_q = (size_t)(values[T_TY] * values[T_RQ]);
     const size_t tile_k = (size_t)(values[T_TX] * values[T_RK]);
-    const clat_status st = attention_launch_common(a, tile_q, tile_k, out);
+    const clat_status st =
+        attention_launch_common(a, tile_q, tile_k, (struct attention_split){0}, out);
     if (st != CLAT_OK)
         return st;
     struct pass *pass = &out->passes[0];

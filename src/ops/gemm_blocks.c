@@ -62,6 +62,11 @@ bool gemm_blocks_fit(const struct device *device, const struct gemm *gemm,
            b.workspace_words * (double)real <= (double)device->max_alloc_bytes / 4;
 }
 
+/* PACK_TILES, PACK_PANELS of cl/gemm_blocks.clh. */
+static size_t pack_share(size_t tiles) {
+    return ceil_div(tiles, 4);
+}
+
 void gemm_blocks_launch(const struct gemm *gemm, const struct gemm_cut *cut, bool swapped,
                         struct launch *out) {
     const struct gemm_blocks b = gemm_blocks_make(gemm, cut);
@@ -82,8 +87,8 @@ void gemm_blocks_launch(const struct gemm *gemm, const struct gemm_cut *cut, boo
     const size_t blocks_m = ceil_div(gemm->m, b.block_m), blocks_n = ceil_div(gemm->n, b.block_n);
     if (cut->shared)
         gemm_add_pass(out, &pass, "pack",
-                      (cut->pack_a ? ceil_div(b.tiles_m, cut->mc / cut->mr) : 0) +
-                          (cut->pack_b ? ceil_div(b.tiles_n, cut->nc / cut->nr) : 0),
+                      (cut->pack_a ? ceil_div(b.tiles_m, pack_share(cut->mc / cut->mr)) : 0) +
+                          (cut->pack_b ? ceil_div(b.tiles_n, pack_share(cut->nc / cut->nr)) : 0),
                       b.blocks_k, gemm->batch);
     gemm_add_pass(out, &pass, "gemm", blocks_n, blocks_m, gemm->batch * cut->split_k);
     if (cut->split_k > 1)

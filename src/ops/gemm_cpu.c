@@ -8,12 +8,12 @@
 
 #define GEMM_CPU_TUNABLES(X)                                                                       \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
-    X(MR, "rows of the register tile", 12, 1, 2, 3, 4, 6, 8, 12)                                   \
+    X(MR, "rows of the register tile", 12, 1, 2, 4, 6, 8, 12)                                      \
     X(NV, "vectors across the register tile", 2, 1, 2, 3, 4)                                       \
-    X(KC, "depth of a block", 256, 8, 16, 32, 64, 128, 256, 384, 512)                              \
-    X(MC, "rows of C for one work-group, at most", 192, 12, 24, 48, 96, 192, 384)                  \
-    X(NC, "columns of C for one work-group, at most", 256, 64, 128, 256, 512, 1024, 2048)          \
-    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 2, 4)                                    \
+    X(KC, "depth of a block", 256, 16, 64, 128, 256, 512)                                          \
+    X(MC, "rows of C for one work-group, at most", 192, 24, 48, 96, 192, 384)                      \
+    X(NC, "columns of C for one work-group, at most", 256, 64, 256, 512, 2048)                     \
+    X(UNROLL_K, "steps of the inner loop unrolled", 1, 1, 4)                                       \
     X(PACK_A, "pack rows of op(A), else read them in place", 1, 0, 1)                              \
     X(PACK_B, "pack columns of op(B), else read them in place", 1, 0, 1)                           \
     X(SHARED, "pack once for all work-groups, else each for itself", 1, 0, 1)                      \
@@ -163,6 +163,8 @@ static bool choose_tile(const struct device *device, const void *problem, int *v
             values[T_MR] = tunables[T_MR].candidates[i];
             values[T_NV] = tunables[T_NV].candidates[j];
             const double cost = tile_cost(&gemm, values);
+            if (values[T_KC] == STREAM_DEPTH && values[T_NV] == 3)
+                continue; /* no divisor of the lengths that rows usually have */
             if ((values[T_NV] == 1 || column * (size_t)values[T_NV] <= panel_bytes) &&
                 fits(device, problem, values) && (best_cost == 0 || cost <= best_cost)) {
                 best_cost = cost;
@@ -192,6 +194,23 @@ static bool wants_swap(const struct gemm *gemm, const int *values) {
            (gemm->n < (size_t)values[T_VW] || gemm->k > (size_t)tunables[T_KC].fallback);
 }
 
+/* Work-groups as large as the second cache, of `cache` elements, allows: a block of A, and sums. */
+static void guess_blocks(const struct device *device, const void *problem, int *values,
+                         size_t cache) {
+    const struct gemm gemm = oriented(problem, values);
+    const size_t kc = (size_t)values[T_KC];
+    size_t rows = smaller(384, cache * 3 / 8 / kc);
+    /* A pass for packing is worth it where several work-groups would pack the same. */
+    values[T_SHARED] = values[T_PACK_A] && values[T_PACK_B] && gemm.m > 2 * rows;
+    if (!fits(device, problem, values))
+        values[T_SHARED] = 0;
+    if (!values[T_SHARED])
+        rows /= 2;
+    raise_to(device, problem, values, T_MC, rows);
+    const size_t sums = cache * 4 / 5 / (size_t)values[T_MC];
+    raise_to(device, problem, values, T_NC, sums > kc + 256 ? smaller(512, sums - kc) : 256);
+}
+
 static void guess(const struct device *device, const void *problem, int *values) {
     const size_t bytes = gemm_real_bytes(problem), native = device->f32_lanes * 4u / bytes;
     const size_t l1 = device->l1_bytes ? device->l1_bytes : 32 * 1024;
@@ -202,7 +221,7 @@ static void guess(const struct device *device, const void *problem, int *values)
         values[T_VW] = 16;
     values[T_SWAP] = wants_swap(problem, values);
     values[T_SHARED] = 0;
-    values[T_MC] = 12;
+    values[T_MC] = 24;
     values[T_NC] = 64;
     values[T_KC] = 256;
 
@@ -216,22 +235,17 @@ static void guess(const struct device *device, const void *problem, int *values)
     if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
         values[T_KC] = STREAM_DEPTH;
     choose_tile_in_place(device, problem, values, panel);
-    values[T_UNROLL_K] = values[T_PACK_A] || values[T_PACK_B] ? 1 : 4;
+    values[T_UNROLL_K] = values[T_PACK_A] && values[T_PACK_B] ? 1 : 4;
     if (values[T_KC] == STREAM_DEPTH) {
+        /* A few long rows of blocks: cores finish together if they share k. */
+        if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4)
+            values[T_SPLIT_K] = 4;
         raise_to(device, problem, values, T_MC, round_up(gemm.m, 24) + 24);
         raise_to(device, problem, values, T_NC, 2048);
     } else {
         const size_t nr = (size_t)(values[T_NV] * values[T_VW]);
         raise_to(device, problem, values, T_KC, panel / (nr * bytes));
-        raise_to(device, problem, values, T_NC, 256);
-        /* A block of A leaves more than half of the second cache to B and C. */
-        raise_to(device, problem, values, T_MC,
-                 smaller(192, l2 * 3 / 8 / ((size_t)values[T_KC] * bytes)));
-    }
-    /* A pass of its own is worth it where several work-groups would pack the same. */
-    if (values[T_PACK_A] && values[T_PACK_B] && gemm.m > (size_t)values[T_MC]) {
-        values[T_SHARED] = 1;
-        values[T_SHARED] = fits(device, problem, values);
+        guess_blocks(device, problem, values, l2 / bytes);
     }
 }
 

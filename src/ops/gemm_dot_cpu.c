@@ -11,7 +11,7 @@
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
     X(MR, "rows of the register tile", 4, 1, 2, 3, 4, 6, 8)                                        \
     X(NB, "lines of the other operand in the register tile", 4, 1, 2, 4)                           \
-    X(KC, "depth of a block", 512, 256, 512, 1024, 2048, 4096)                                    \
+    X(KC, "depth of a block", 512, 256, 512, 1024, 2048, 4096)                                     \
     X(SPLIT_K, "work-groups that share k", 1, 1, 2, 4, 8, 16)
 
 enum { GEMM_DOT_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -131,8 +131,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
         pass_arg(&pass, ARG_WORKSPACE, 0, 0);
     const size_t blocks_n = ceil_div(gemm.n, (size_t)params.block_n);
     if (packs)
-        gemm_add_pass(out, &pass, "pack", ceil_div(row_words * step, (size_t)params.block_k), gemm.m,
-                 gemm.batch);
+        gemm_add_pass(out, &pass, "pack", ceil_div(row_words * step, (size_t)params.block_k),
+                      gemm.m, gemm.batch);
     gemm_add_pass(out, &pass, "gemm", blocks_n, 1, gemm.batch * slices);
     if (slices > 1)
         gemm_add_pass(out, &pass, "reduce", blocks_n, 1, gemm.batch);

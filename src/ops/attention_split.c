@@ -1,0 +1,103 @@
+/*
+ * Tile lists whose rows are of very different lengths: the longest are split, so that no work-group
+ * keeps the others waiting at the end, and their parts are spread among the other rows, because
+ * runtimes hand neighbouring work-groups to one core.
+ */
+#include "attention.h"
+
+#include "sizes.h"
+
+#include <stdlib.h>
+
+enum { MIN_TILES = 4, ITEM_WORDS = 4, MERGE_WORDS = 3 };
+
+/* Where an item stands among all, from 0 to 1. */
+struct place {
+    double at;
+    uint32_t row, part, parts, slot;
+};
+
+static int compare_places(const void *a, const void *b) {
+    const struct place *x = a, *y = b;
+    if (x->at != y->at)
+        return x->at < y->at ? -1 : 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+static size_t row_tiles(const struct mask_tiles *list, size_t row) {
+    return list->index[3 * row + 2];
+}
+
+/* Tiles that one work-group may have. */
+static size_t limit_of(const struct mask_tiles *list, size_t rounds, size_t shares) {
+    size_t total = 0;
+    for (size_t row = 0; row < list->n_index / 3; row++)
+        total += row_tiles(list, row);
+    const size_t limit = ceil_div(total * rounds, shares);
+    return limit > MIN_TILES ? limit : MIN_TILES;
+}
+
+static size_t parts_of(const struct mask_tiles *list, size_t row, size_t limit) {
+    const size_t parts = ceil_div(row_tiles(list, row), limit);
+    return parts > 1 ? parts : 1;
+}
+
+/* Fills `places`, sorted, and the merges behind the items. */
+static void place_rows(const struct mask_tiles *list, size_t limit, struct place *places,
+                       uint32_t *merges) {
+    const size_t rows = list->n_index / 3;
+    uint32_t slot = 0;
+    size_t n = 0;
+    for (size_t row = 0; row < rows; row++) {
+        const size_t parts = parts_of(list, row, limit);
+        for (size_t part = 0; part < parts; part++)
+            places[n++] = (struct place){.at = parts > 1 ? ((double)part + 0.5) / (double)parts
+                                                         : ((double)row + 0.5) / (double)rows,
+                                         .row = (uint32_t)row,
+                                         .part = (uint32_t)part,
+                                         .parts = (uint32_t)parts,
+                                         .slot = slot};
+        if (parts > 1) {
+            *merges++ = (uint32_t)row;
+            *merges++ = (uint32_t)parts;
+            *merges++ = slot;
+            slot += (uint32_t)parts;
+        }
+    }
+    qsort(places, n, sizeof *places, compare_places);
+}
+
+clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, size_t shares,
+                                 struct attention_params *params, uint32_t **items,
+                                 size_t *n_words) {
+    const size_t limit = limit_of(list, rounds, shares);
+    size_t n_items = 0, n_merges = 0, n_slots = 0;
+    for (size_t row = 0; row < list->n_index / 3; row++) {
+        const size_t parts = parts_of(list, row, limit);
+        n_items += parts;
+        n_merges += parts > 1;
+        n_slots += parts > 1 ? parts : 0;
+    }
+    if (n_merges == 0)
+        return CLAT_OK;
+    *n_words = n_items * ITEM_WORDS + n_merges * MERGE_WORDS;
+    struct place *places = malloc(n_items * sizeof *places);
+    uint32_t *words = malloc(*n_words * sizeof *words);
+    if (places == NULL || words == NULL) {
+        free(places);
+        free(words);
+        return status_no_memory(n_items * sizeof *places + *n_words * sizeof *words);
+    }
+    place_rows(list, limit, places, words + n_items * ITEM_WORDS);
+    for (size_t n = 0; n < n_items; n++) {
+        uint32_t *item = words + n * ITEM_WORDS;
+        item[0] = places[n].row, item[1] = places[n].part;
+        item[2] = places[n].parts, item[3] = places[n].slot;
+    }
+    free(places);
+    params->items = (attention_int)n_items;
+    params->merges = (attention_int)n_merges;
+    params->slots = (attention_int)n_slots;
+    *items = words;
+    return CLAT_OK;
+}
