@@ -28,11 +28,12 @@ enum {
     GROUPS_PER_CORE = 4,
     /* With fewer rows or columns than this, f32 is as fast: what is read of the other operand, in
      * place or to be packed, is used too little. */
-    LEAST_IN_PLACE = 4,
+    LEAST_IN_PLACE = 5,
     LEAST_PACKED = 24,
     /* What meets so few rows or columns of the other operand is needed by one work-group only,
      * which packs it for itself. */
     FEW_LINES = 256,
+    LITTLE = 128,    /* rows and columns of C that one work-group may pack for itself */
     SPLIT_BLOCK = 64 /* lines of C that are enough for a work-group before k is shared */
 };
 
@@ -45,7 +46,8 @@ static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
                            const int *values) {
     const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK *
                         (double)gemm->batch * values[T_SPLIT_K];
-    const double groups = (double)device->compute_units * GROUPS_PER_CORE;
+    const double groups =
+        (double)device->compute_units * (values[T_SHARED] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2);
     return (struct gemm_cut){
         .mr = SIDE,
         .nr = SIDE,
@@ -110,11 +112,15 @@ static void guess_few(const struct gemm *gemm, int *values) {
     values[T_NC] = in_place ? (tall.n <= 64 ? 64 : 256) : 512;
 }
 
-/* Both operands stay in the second cache. */
+/* Both operands stay in the second cache: a pass of its own pays only if it packs both, and more
+ * than a little. */
 static void guess_small(const struct gemm *gemm, int *values) {
     const struct gemm swapped = gemm_swapped(gemm);
-    values[T_SHARED] = 0;
+    const bool little = gemm->m <= LITTLE && gemm->n <= LITTLE;
     values[T_SWAP] = !reads_in_place(gemm) && reads_in_place(&swapped);
+    if (!values[T_SWAP] && !reads_in_place(gemm) && !little)
+        return;
+    values[T_SHARED] = 0;
     values[T_MC] = 1024;
     values[T_NC] = 128;
 }
