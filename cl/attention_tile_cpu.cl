@@ -125,7 +125,7 @@ attention_pack(__global const element *restrict k, __global const element *restr
                const struct attention_params p, __global uint *workspace)
 {
     const int steps = packed_steps(&p), heads = p.heads / p.group;
-    const long groups = (steps + PACKED_STEPS - 1) / PACKED_STEPS;
+    const long groups = max(1, (steps + PACKED_STEPS - 1) / PACKED_STEPS);
     const long unit = get_group_id(0) / groups;
     const int first = (int)(get_group_id(0) % groups) * PACKED_STEPS;
     __global const element *head_k = k + head_offset(&p.k, (int)(unit / heads), (int)(unit % heads));
@@ -339,17 +339,19 @@ static inline bool all_numbers(__global const uint *packed, int keys)
 
 /* ---- a query tile ---- */
 
-/* Weights may be as large as 2^SLACK before all is rescaled for a higher maximum. */
+/* A weight may be as large as 2^SLACK: sums are rescaled for a maximum that is higher by more. Each
+ * query by itself, so that none depends on its neighbours. */
 #define SLACK 8
 
 static inline void raise_top(float *ot, vec *top, vec *sum, const vec *highest, float log2_scale)
 {
     vec alpha[NV];
     UNROLL for (int n = 0; n < NV; n++) {
+        const ivec grows = (highest[n] - top[n]) * log2_scale > SLACK;
         alpha[n] = 1;
-        if (any((highest[n] - top[n]) * log2_scale > SLACK)) {
+        if (any(grows)) {
             const vec before = top[n];
-            top[n] = max(before, highest[n]);
+            top[n] = grows ? highest[n] : before;
             alpha[n] = weight((before - finite_top(top[n])) * log2_scale);
             sum[n] *= alpha[n];
         }

@@ -145,7 +145,7 @@ static void reference_row(const struct fixture *f, const void *in, size_t b, siz
     const double score_error = (2 * sqrt((double)p->head_dim) + 8) * u * magnitude;
     /* Weights rounded to bf16, exponentials as exact as that is worth. */
     const bool native = p->dtype == CLAT_BF16 && p->precision == CLAT_PRECISION_NATIVE;
-    const double rounding = native ? 0x1p-9 : 0, exponential = native ? 0x1p-13 : 0;
+    const double rounding = native ? 0x1p-8 : 0, exponential = native ? 0x1p-13 : 0;
     double largest = -INFINITY, sum = 0, n = 0;
     for (size_t j = 0; j < p->seq_k; j++)
         largest = fmax(largest, score[j]);

@@ -16,7 +16,7 @@
  * bf16 in native precision: weights rounded to bf16, each off by 2^-9 at most, and exponentials off
  * by 2^-13. The former have random signs, the latter need not:
  *
- *     O           + 4 * 2^-9 sqrt(sum_j (p_j v_j)^2) + 2 * 2^-13 sum_j p_j |v_j|
+ *     O           + 4 * 2^-8 sqrt(sum_j (p_j v_j)^2) + 2 * 2^-13 sum_j p_j |v_j|
  *     logsumexp   + 2^-13
  *
  * which a key shows up against up to some 1,000 of them.
@@ -148,7 +148,7 @@ static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) 
     const double u = dtype_epsilon(CLAT_F32), n = sqrt((double)j->n_visible);
     const double score = (2 * sqrt((double)a->head_dim) + 8) * u * j->score_magnitude;
     const double exponential = rounds_weights(a) ? 0x1p-13 : 0;
-    const double rounding = rounds_weights(a) ? 0x1p-9 : 0;
+    const double rounding = rounds_weights(a) ? dtype_epsilon(CLAT_BF16) : 0;
     const size_t at = element(a, ATTENTION_O, batch, head, i);
     for (size_t d = 0; d < a->head_dim; d++) {
         const double reference = j->out[d];
