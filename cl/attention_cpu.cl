@@ -39,6 +39,10 @@
 
 #define OUT_DIM ROUND_UP(HEAD_DIM, MR)
 #define PACKED_LD ROUND_UP(OUT_DIM, VW) /* also the rows of Q^T and O^T in memory */
+#define RUN_KEYS MR
+#define RUN_VECTORS 1
+
+#include "attention_columns.clh"
 
 #if PACK
 typedef const float *rows_of;
@@ -72,62 +76,6 @@ static inline void pack_block(float *packed, __global const element *x, long seq
     for (int row = 0; row < count; row++)
         for (int d = 0; d < PACKED_LD; d += VW)
             VSTORE(VW, load_features(x + row * seq, feature, d), packed + row * PACKED_LD + d);
-}
-
-/* ---- which queries a group of keys is computed for ---- */
-
-/*
- * Keys `key` .. `key` + `keys` - 1 of a block with the vectors of queries that may see them,
- * `vector` .. `vector` + `vectors` - 1 of the tile. A full block is one run; at the edges of a band
- * there are several, and what lies beyond the steps is never computed:
- *
- *     vector 0   # # . . . . . .
- *     vector 1   # # # # # . . .        three runs, of 3, 2 and 1 vectors
- *     vector 2   # # # # # # # #
- */
-struct run {
-    int key, keys, vector, vectors;
-};
-
-/* Sets the vectors that see any of a run's keys. */
-static inline void run_vectors(struct run *r, const struct attention_params *p,
-                               const struct query_tile *t, const struct key_tile *tile)
-{
-    int last = (t->rows - 1) / VW;
-    r->vector = 0;
-#if !MASK_LIST
-    if (tile->partial) {
-        const int key = tile->first + r->key - t->first;
-        r->vector = max(0, key - p->high) / VW;
-        last = min(last, (key + r->keys - 1 - p->low) / VW);
-    }
-#endif
-    r->vectors = last - r->vector + 1;
-}
-
-/* The run after *r; the one after {0} is the first. */
-static inline bool run_next(struct run *r, const struct attention_params *p,
-                            const struct query_tile *t, const struct key_tile *tile)
-{
-    r->key += r->keys;
-    r->keys = tile->count - r->key;
-    if (r->keys == 0)
-        return false;
-    if (MASK_LIST || !tile->partial) {
-        run_vectors(r, p, t, tile);
-        return true;
-    }
-    const int left = r->keys;
-    r->keys = min(left, MR);
-    run_vectors(r, p, t, tile);
-    for (struct run more = *r; r->keys < left; r->keys += more.keys) {
-        more.key = r->key + r->keys;
-        more.keys = min(left - r->keys, MR);
-        run_vectors(&more, p, t, tile);
-        if (more.vector != r->vector || more.vectors != r->vectors)
-            break;
-    }
-    return true;
 }
 
 /* For each of n vectors, n <= NV a constant once all is inlined: loops over n itself would be seen too
@@ -218,41 +166,6 @@ static inline void score_run(float *st, vec *top, const float *qt, rows_of k, lo
 #undef SCORE
 }
 
-/* Which of the VW queries from `query` on see a key. */
-static inline ivec seen_by(const struct attention_params *p, const struct query_tile *t,
-                           __global const uint *words, const int *query, int key)
-{
-#if VISIBLE_VECTORS
-    return VISIBLE(*p, *t, words, VLOAD(VW, query), key);
-#else
-    int seen[VW];
-    for (int i = 0; i < VW; i++)
-        seen[i] = VISIBLE(*p, *t, words, query[i], key);
-    return VLOAD(VW, seen);
-#endif
-}
-
-/* Scores that the mask hides become -infinity; `top` grows to the maximum of the others. */
-static inline void mask_run(float *st, vec *top, const struct attention_params *p,
-                            const struct query_tile *t, const struct key_tile *tile,
-                            __global const uint *words, const struct run *r)
-{
-    int query[BQ]; /* those past the last one repeat it: no list says anything of them */
-    for (int i = 0; i < BQ; i++)
-        query[i] = t->first + min(i, t->rows - 1);
-    for (int v = r->vector; v < r->vector + r->vectors; v++) {
-        vec highest = top[v];
-        for (int key = r->key; key < r->key + r->keys; key++) {
-            float *s = st + key * BQ + v * VW;
-            const ivec seen = seen_by(p, t, words, query + v * VW, tile->first + key);
-            const vec masked = seen != 0 ? VLOAD(VW, s) : (vec)-INFINITY;
-            highest = max(highest, masked);
-            VSTORE(VW, masked, s);
-        }
-        top[v] = highest;
-    }
-}
-
 /* P^T from S^T, added up in `sum`. */
 static inline void weigh_run(float *st, const vec *top, vec *sum, float log2_scale,
                              const struct run *r)
@@ -309,17 +222,6 @@ static inline void add_run(float *ot, const float *pt, rows_of v, long ld, const
 #undef ADD
 }
 
-/* O^T = O^T * alpha, where that changes anything. */
-static inline void rescale(float *ot, const vec *alpha)
-{
-    for (int v = 0; v < NV; v++)
-        if (any(alpha[v] != 1))
-            for (int d = 0; d < OUT_DIM; d++) {
-                float *o = ot + d * BQ + v * VW;
-                VSTORE(VW, VLOAD(VW, o) * alpha[v], o);
-            }
-}
-
 /* ---- NaN and infinities in V behind a mask ---- */
 
 /* Whether a block of V holds neither: if so, a weight of 0 is all it takes to hide a key. */
@@ -362,70 +264,6 @@ static inline void add_run_selecting(float *ot, float *st, const vec *top, vec *
         }
     }
 }
-
-/* ---- the results ---- */
-
-/* A query without any key has sum = 0, and gets 0. */
-static inline void store_outputs(__global element *o, const float *ot, const vec *sum,
-                                 const struct attention_params *p, const struct query_tile *t)
-{
-    float block[VW * VW];
-    for (int v = 0; v < NV; v++) {
-        const vec inverse = sum[v] == 0 ? (vec)0 : 1.0f / sum[v];
-        for (int d = 0; d < HEAD_DIM; d += VW) {
-            vec r[VW];
-            UNROLL for (int i = 0; i < VW; i++)
-                r[i] = VLOAD(VW, ot + (d + i) * BQ + v * VW) * inverse;
-            PASTE(transpose_, VECTOR(float, VW))(r);
-            UNROLL for (int i = 0; i < VW; i++)
-                VSTORE(VW, r[i], block + i * VW);
-            const int rows = min(VW, t->rows - v * VW);
-            for (int i = 0; i < rows; i++)
-                store_features(VLOAD(VW, block + i * VW), o + (t->first + v * VW + i) * p->o.seq,
-                               FEATURE_STRIDE(p->o), d);
-        }
-    }
-}
-
-#if SPLIT_KEYS
-/* The records of the tile's queries. */
-static inline void store_records(__global float *record, const float *ot, const vec *top,
-                                 const vec *sum, int rows)
-{
-    float block[VW * VW], tops[BQ], sums[BQ];
-    for (int v = 0; v * VW < rows; v++) {
-        VSTORE(VW, top[v], tops + v * VW);
-        VSTORE(VW, sum[v], sums + v * VW);
-        const int count = min(VW, rows - v * VW);
-        for (int d = 0; d < PADDED_DIM; d += VW) {
-            vec r[VW];
-            UNROLL for (int i = 0; i < VW; i++)
-                r[i] = VLOAD(VW, ot + (d + i) * BQ + v * VW);
-            PASTE(transpose_, VECTOR(float, VW))(r);
-            UNROLL for (int i = 0; i < VW; i++)
-                VSTORE(VW, r[i], block + i * VW);
-            for (int i = 0; i < count; i++)
-                VSTORE(VW, VLOAD(VW, block + i * VW), record + (v * VW + i) * RECORD + d);
-        }
-    }
-    for (int i = 0; i < rows; i++) {
-        record[i * RECORD + RECORD_TOP] = tops[i];
-        record[i * RECORD + RECORD_SUM] = sums[i];
-    }
-}
-#endif
-
-#if LOGSUMEXP
-static inline void store_logsumexp(__global float *lse, const vec *top, const vec *sum, float scale,
-                                   int rows)
-{
-    float x[BQ];
-    UNROLL for (int v = 0; v < NV; v++)
-        VSTORE(VW, sum[v] == 0 ? (vec)-INFINITY : top[v] * scale + log(sum[v]), x + v * VW);
-    for (int i = 0; i < rows; i++)
-        lse[i] = x[i];
-}
-#endif
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION_PARAMETERS)
 {
@@ -498,22 +336,3 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     store_logsumexp(lse + lse_offset(&p, &t), top, sum, p.scale, t.rows);
 #endif
 }
-
-#if SPLIT_KEYS
-/* One query tile. */
-__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-attention_merge(ATTENTION_MERGE_PARAMETERS)
-{
-    const struct share share = merge_of(&p, ITEMS, get_group_id(0));
-    const struct query_tile t = query_tile(&p, share.group);
-    __global element *row = o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq;
-    __global const float *record = partial + share.slot * BQ * RECORD;
-    for (int i = 0; i < t.rows; i++, row += p.o.seq, record += RECORD) {
-        const float2 merged =
-            merge_records(row, FEATURE_STRIDE(p.o), record, BQ * RECORD, share.parts, p.log2_scale);
-#if LOGSUMEXP
-        lse[lse_offset(&p, &t) + i] = logsumexp_of(merged, p.scale);
-#endif
-    }
-}
-#endif

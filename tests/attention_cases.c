@@ -143,6 +143,9 @@ static void reference_row(const struct fixture *f, const void *in, size_t b, siz
     double *score = harness_alloc((p->seq_k + 1) * sizeof *score);
     const double magnitude = score_row(f, in, b, h, i, score);
     const double score_error = (2 * sqrt((double)p->head_dim) + 8) * u * magnitude;
+    /* Weights rounded to bf16, exponentials as exact as that is worth. */
+    const bool native = p->dtype == CLAT_BF16 && p->precision == CLAT_PRECISION_NATIVE;
+    const double rounding = native ? 0x1p-8 : 0, exponential = native ? 0x1p-13 : 0;
     double largest = -INFINITY, sum = 0, n = 0;
     for (size_t j = 0; j < p->seq_k; j++)
         largest = fmax(largest, score[j]);
@@ -152,20 +155,23 @@ static void reference_row(const struct fixture *f, const void *in, size_t b, siz
         sum += score[j];
     }
     for (size_t d = 0; d < p->head_dim; d++) {
-        double out = 0, weight = 0;
+        double out = 0, weight = 0, square = 0;
         for (size_t j = 0; j < p->seq_k; j++)
             if (score[j] > 0) {
                 const double value = dtype_load(p->dtype, in, at(&f->v, b, kv, j, d));
                 out += score[j] / sum * value;
                 weight += score[j] / sum * fabs(value);
+                square += score[j] / sum * value * score[j] / sum * value;
             }
-        const double bound = (2 * score_error + 16 * u) * weight + 4 * sqrt(n) * u * fabs(out);
+        const double bound = (2 * score_error + 16 * u) * weight + 4 * sqrt(n) * u * fabs(out) +
+                             4 * rounding * sqrt(square) + 2 * exponential * weight;
         row->out[d] = out;
         row->out_bound[d] = bound + dtype_epsilon(p->dtype) * (fabs(out) + bound) +
                             (p->dtype == CLAT_F16 ? 0x1p-25 : 0);
     }
     row->lse = n > 0 ? largest + log(sum) : -INFINITY;
-    row->lse_bound = n > 0 ? score_error + (16 + 2 * fabs(row->lse) + sqrt(n)) * u : 0;
+    row->lse_bound =
+        n > 0 ? score_error + exponential + (16 + 2 * fabs(row->lse) + sqrt(n)) * u : 0;
     free(score);
 }
 

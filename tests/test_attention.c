@@ -21,11 +21,14 @@ static const struct {
     {"cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1 SPLIT=16"},
     {"simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"},
     {"decode", "VW=8 BK=16 SPLIT=8"},
+    {"cpu_tile", "NV=2 BK=32 SPLIT=16"},
 };
 
-enum { CPU, SIMT, DECODE, N_IMPLEMENTATIONS, DECODE_QUERIES = 4 /* at most */ };
+enum { CPU, SIMT, DECODE, TILE, N_IMPLEMENTATIONS, DECODE_QUERIES = 4 /* at most */ };
 
 static bool is_available(unsigned implementation) {
+    if (implementation == TILE)
+        return device_can(&harness_context()->device, CAP_BF16_TILE);
     return implementation == SIMT || harness_device_is_cpu();
 }
 
@@ -74,7 +77,8 @@ struct variant {
     bool no_logsumexp, guess;
     bool native; /* as fast as the device can, which is never less exact than docs/numerics.md says
                   */
-    bool gpu_only; /* simt on a CPU takes seconds to build and no path that others do not take */
+    bool tile_only; /* others take no path that their other variants do not take */
+    bool gpu_only;  /* simt on a CPU takes seconds to build and no path that others do not take */
 };
 
 #define BANDS                                                                                      \
@@ -131,6 +135,64 @@ static const struct variant variants[] = {
      .masks = SOME_BANDS,
      .native = true,
      .gpu_only = true},
+    {.name = "bf16 d64 native",
+     .dtype = CLAT_BF16,
+     .head_dim = 64,
+     .masks = BANDS,
+     .heads = 2,
+     .native = true,
+     .tile_only = true},
+    {.name = "bf16 d64 native guess",
+     .dtype = CLAT_BF16,
+     .head_dim = 64,
+     .masks = BANDS,
+     .native = true,
+     .guess = true,
+     .tile_only = true},
+    {.name = "bf16 d80 native mqa",
+     .dtype = CLAT_BF16,
+     .head_dim = 80,
+     .masks = SOME_BANDS,
+     .heads = 4,
+     .kv_heads = 2,
+     .batch = 2,
+     .layout = LAYOUT_PADDED,
+     .no_logsumexp = true,
+     .native = true,
+     .tile_only = true},
+    {.name = "bf16 d31 native features",
+     .dtype = CLAT_BF16,
+     .head_dim = 31,
+     .masks = SOME_BANDS,
+     .heads = 2,
+     .layout = LAYOUT_FEATURES,
+     .native = true,
+     .tile_only = true},
+    {.name = "bf16 d256 native guess",
+     .dtype = CLAT_BF16,
+     .head_dim = 256,
+     .masks = {"causal"},
+     .native = true,
+     .guess = true,
+     .tile_only = true},
+    {.name = "native longformer gqa",
+     .dtype = CLAT_BF16,
+     .head_dim = 32,
+     .masks = {"longformer"},
+     .heads = 4,
+     .kv_heads = 2,
+     .batch = 2,
+     .native = true,
+     .tile_only = true},
+    {.name = "native blocks per head guess",
+     .dtype = CLAT_BF16,
+     .head_dim = 32,
+     .masks = {"blocks_heads"},
+     .heads = 4,
+     .batch = 2,
+     .native = true,
+     .guess = true,
+     .tile_only = true},
     {.name = "f32 d20 features",
      .head_dim = 20,
      .masks = SOME_BANDS,
@@ -177,6 +239,9 @@ static clat_attention_problem make_problem(const struct variant_case *is) {
 }
 
 static bool is_worthwhile(const struct variant_case *is) {
+    const bool takes_tiles = is->variant->native && is->variant->dtype == CLAT_BF16;
+    if (is->implementation == TILE ? !takes_tiles : is->variant->tile_only)
+        return false;
     return is_available(is->implementation) &&
            (!is->variant->gpu_only || is->implementation != SIMT || !harness_device_is_cpu() ||
             harness_full());
@@ -210,6 +275,10 @@ static clat_attention_problem plain_problem(unsigned implementation) {
     problem.logsumexp = true;
     problem.implementation = implementations[implementation].name;
     problem.tunables = implementations[implementation].tunables;
+    if (implementation == TILE) {
+        problem.dtype = CLAT_BF16;
+        problem.precision = CLAT_PRECISION_NATIVE;
+    }
     return problem;
 }
 
@@ -246,6 +315,27 @@ static void test_scales(void **state) {
     }
 }
 
+/* Floats as elements of f32 or bf16, cut off: every bit pattern of a NaN stays one of a NaN. */
+static cl_mem buffer_of(clat_dtype dtype, const float *x, size_t count) {
+    const size_t size = clat_dtype_bytes(dtype);
+    char *elements = harness_alloc(count * size);
+    for (size_t e = 0; e < count; e++) /* the upper bytes: the device is little-endian */
+        memcpy(elements + e * size, (const char *)(x + e) + sizeof *x - size, size);
+    cl_mem buffer = harness_buffer(count * size, elements);
+    free(elements);
+    return buffer;
+}
+
+static void read_floats(cl_mem buffer, clat_dtype dtype, float *x, size_t count) {
+    const size_t size = clat_dtype_bytes(dtype);
+    char *elements = harness_alloc(count * size);
+    harness_read(buffer, 0, count * size, elements);
+    memset(x, 0, count * sizeof *x);
+    for (size_t e = 0; e < count; e++)
+        memcpy((char *)(x + e) + sizeof *x - size, elements + e * size, size);
+    free(elements);
+}
+
 /* Values that all queries and keys share give the mean of V, however large the score, and however
  * far it lies below that of keys which do not exist. */
 static void test_large_scores(void **state) {
@@ -264,20 +354,21 @@ static void test_large_scores(void **state) {
         problem.scale = sign * 1e25;
         for (size_t e = 0; e < (size_t)N * D; e++) {
             q[e] = 1000;
-            v[e] = (float)harness_random_real(&seed, 1.0);
+            v[e] = (float)floor(harness_random_real(&seed, 1.0) * 128) / 128;
             mean[e % D] += v[e] / N;
         }
         clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
-        args.q = args.k = harness_buffer(sizeof q, q);
-        args.v = harness_buffer(sizeof v, v);
+        args.q = args.k = buffer_of(problem.dtype, q, (size_t)N * D);
+        args.v = buffer_of(problem.dtype, v, (size_t)N * D);
         args.o = harness_buffer(sizeof o, NULL);
         args.logsumexp = harness_buffer(sizeof lse, NULL);
         assert_ok(
             clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
-        harness_read(args.o, 0, sizeof o, o);
+        read_floats(args.o, problem.dtype, o, (size_t)N * D);
         harness_read(args.logsumexp, 0, sizeof lse, lse);
         for (size_t i = 0; i < problem.seq_q; i++) {
-            assert_matrix("mean", CLAT_F32, o + i * D, 1, D, D, mean, NULL, 1e-6);
+            assert_matrix("mean", CLAT_F32, o + i * D, 1, D, D, mean, NULL,
+                          n == TILE ? 0x1p-9 : 1e-6);
             assert_true(fabsf(lse[i] / (sign * 1e6f * D * 1e25f) - 1) < 1e-5f);
         }
         clReleaseMemObject(args.q);
@@ -310,13 +401,13 @@ static clat_attention_problem head_problem(unsigned implementation) {
 
 static void head_run(const clat_attention_problem *problem, struct head *head) {
     clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
-    args.q = harness_buffer(sizeof head->q, head->q);
-    args.k = harness_buffer(sizeof head->k, head->k);
-    args.v = harness_buffer(sizeof head->v, head->v);
+    args.q = buffer_of(problem->dtype, head->q, (size_t)QUERIES * DIM);
+    args.k = buffer_of(problem->dtype, head->k, (size_t)KEYS * DIM);
+    args.v = buffer_of(problem->dtype, head->v, (size_t)KEYS * DIM);
     args.o = harness_buffer(sizeof head->o, NULL);
     args.logsumexp = harness_buffer(sizeof head->lse, NULL);
     assert_ok(clat_attention(harness_context(), harness_queue(), problem, &args, 0, NULL, NULL));
-    harness_read(args.o, 0, sizeof head->o, head->o);
+    read_floats(args.o, problem->dtype, head->o, (size_t)QUERIES * DIM);
     harness_read(args.logsumexp, 0, sizeof head->lse, head->lse);
     clReleaseMemObject(args.q);
     clReleaseMemObject(args.k);
@@ -457,12 +548,12 @@ static void test_repeatable(void **state) {
         float *out[2] = {harness_alloc(COUNT * sizeof **out), harness_alloc(COUNT * sizeof **out)};
         harness_fill(CLAT_F32, in, COUNT, 9, 1.0);
         clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
-        args.q = args.k = args.v = harness_buffer(COUNT * sizeof *in, in);
+        args.q = args.k = args.v = buffer_of(problem.dtype, in, COUNT);
         args.o = harness_buffer(COUNT * sizeof *in, NULL);
         for (unsigned repeat = 0; repeat < 2; repeat++) {
             assert_ok(
                 clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
-            harness_read(args.o, 0, COUNT * sizeof *in, out[repeat]);
+            read_floats(args.o, problem.dtype, out[repeat], COUNT);
         }
         assert_memory_equal(out[0], out[1], COUNT * sizeof *in);
 
@@ -470,7 +561,7 @@ static void test_repeatable(void **state) {
         args.k = args.v = NULL;
         assert_ok(
             clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
-        harness_read(args.o, 0, COUNT * sizeof *in, out[0]);
+        read_floats(args.o, problem.dtype, out[0], COUNT);
         for (size_t e = 0; e < B * H * problem.seq_q * D; e++)
             assert_true(out[0][e] == 0);
         clReleaseMemObject(args.q);
@@ -483,7 +574,8 @@ static void test_repeatable(void **state) {
 
 /* A buffer whose last byte is the last before a page that must not be touched. A device that copies
  * host memory sees nothing of it. */
-static cl_mem guarded_buffer(size_t bytes, uint64_t seed) {
+static cl_mem guarded_buffer(clat_dtype dtype, size_t count, uint64_t seed) {
+    const size_t bytes = count * clat_dtype_bytes(dtype);
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page;
     char *memory =
         mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -491,7 +583,7 @@ static cl_mem guarded_buffer(size_t bytes, uint64_t seed) {
     assert_true(memory != MAP_FAILED);
     assert_int_equal(mprotect(memory + pages * page, page, PROT_NONE), 0);
     char *data = memory + pages * page - bytes;
-    harness_fill(CLAT_F32, data, bytes / sizeof(float), seed, 1.0);
+    harness_fill(dtype, data, count, seed, 1.0);
     cl_mem buffer = clCreateBuffer(clat_context_cl(harness_context()),
                                    CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, data, &err);
     assert_cl(err);
@@ -513,7 +605,7 @@ static void test_ends_of_buffers(void **state) {
             clat_attention_problem problem = plain_problem(n);
             clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
             clat_mask *mask = mask_case_named(cases[c].mask)->make((uint32_t)problem.seq_q, 61);
-            const size_t row = cases[c].dim * sizeof(float);
+            const size_t row = cases[c].dim;
             problem.head_dim = cases[c].dim;
             problem.mask = mask;
             problem.tunables = cases[c].guess ? NULL : problem.tunables;
@@ -521,11 +613,11 @@ static void test_ends_of_buffers(void **state) {
                 clat_mask_release(mask);
                 continue;
             }
-            args.q = guarded_buffer(problem.seq_q * row, 1);
-            args.k = guarded_buffer(problem.seq_k * row, 2);
-            args.v = guarded_buffer(problem.seq_k * row, 3);
-            args.o = guarded_buffer(problem.seq_q * row, 4);
-            args.logsumexp = guarded_buffer(problem.seq_q * sizeof(float), 5);
+            args.q = guarded_buffer(problem.dtype, problem.seq_q * row, 1);
+            args.k = guarded_buffer(problem.dtype, problem.seq_k * row, 2);
+            args.v = guarded_buffer(problem.dtype, problem.seq_k * row, 3);
+            args.o = guarded_buffer(problem.dtype, problem.seq_q * row, 4);
+            args.logsumexp = guarded_buffer(CLAT_F32, problem.seq_q, 5);
             assert_ok(
                 clat_attention(harness_context(), harness_queue(), &problem, &args, 0, NULL, NULL));
             assert_cl(clFinish(harness_queue()));

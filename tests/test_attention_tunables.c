@@ -16,8 +16,8 @@
 
 enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
-static const struct implementation *const implementations[] = {&attention_cpu, &attention_simt,
-                                                               &attention_decode};
+static const struct implementation *const implementations[] = {
+    &attention_cpu, &attention_simt, &attention_decode, &attention_tile_cpu};
 
 enum { N_IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
@@ -30,6 +30,11 @@ static clat_attention_problem make_problem(unsigned variant) {
     problem.dtype = variant % 4 == 1 ? CLAT_BF16 : CLAT_F32;
     problem.logsumexp = true;
     return problem;
+}
+
+static void make_native(clat_attention_problem *problem) {
+    problem->dtype = CLAT_BF16;
+    problem->precision = CLAT_PRECISION_NATIVE;
 }
 
 static void verify(const clat_attention_problem *problem) {
@@ -56,6 +61,8 @@ static void test_combinations(void **state) {
         char why[OP_WHY_BYTES];
         if (impl == &attention_decode)
             problem.seq_q = 3, problem.seq_k = 1097;
+        if (impl == &attention_tile_cpu)
+            make_native(&problem);
         assert_ok(attention_normalise(&attention, &problem));
         if (!impl->supports(device, &attention, why))
             skip();
@@ -89,6 +96,8 @@ static void test_guesses_fit(void **state) {
             problem.seq_q = seq_q;
             problem.head_dim = dim;
             problem.mask = mask;
+            if (impl == &attention_tile_cpu)
+                make_native(&problem);
             assert_ok(attention_normalise(&attention, &problem));
             if (!impl->supports(device, &attention, why))
                 continue;
@@ -183,6 +192,7 @@ int main(void) {
     harness_add("cpu combinations", test_combinations, &implementations[0]);
     harness_add("simt combinations", test_combinations, &implementations[1]);
     harness_add("decode combinations", test_combinations, &implementations[2]);
+    harness_add("cpu_tile combinations", test_combinations, &implementations[3]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("awkward relatives", test_awkward, NULL);
     harness_add("wrong results", test_wrong_results, NULL);

@@ -67,8 +67,8 @@ static void shape(const void *problem, struct shape *out) {
     snprintf(out->variant + length, sizeof out->variant - length, " %ux%u", rows, cols);
 }
 
-static const struct implementation *const implementations[] = {&attention_decode, &attention_cpu,
-                                                               &attention_simt, NULL};
+static const struct implementation *const implementations[] = {
+    &attention_decode, &attention_tile_cpu, &attention_cpu, &attention_simt, NULL};
 
 const struct operation attention_operation = {
     .name = "attention",

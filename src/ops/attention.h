@@ -57,6 +57,22 @@ clat_status attention_launch_common(const struct attention *attention, size_t ti
 void attention_add_merge(const struct attention *attention, size_t records, size_t record_bytes,
                          size_t groups, struct launch *out);
 
+/* Sizes of which one divides the other: no tile straddles the edge of a block. */
+bool attention_tiles_agree(size_t tile, size_t block);
+
+/* Parts that a band's keys can be split into, in tiles of `tile_k`; 1 for lists. */
+size_t attention_worthwhile_parts(const struct attention *attention, size_t tile_k);
+
+/* A split for `wanted` work-groups where there are `groups` query tiles. */
+struct attention_split attention_choose_split(const struct attention *attention, size_t wanted,
+                                              size_t groups, size_t tile_k);
+
+/* What attention_launch_common() split, for kernels of which one work-group has one query tile,
+ * with O padded to `out_dim` features: their groups, `pass->global[0]` query tiles so far, and the
+ * pass that merges. */
+void attention_split_pass(const struct attention *attention, size_t tile_q, size_t out_dim,
+                          struct pass *pass, struct launch *out);
+
 /* Splits the longest rows of tile lists: `*items` gets the table that share_of() in attention.clh
  * reads, or stays NULL when no row is too long. `rounds` is how often the lists are run through. */
 clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, size_t shares,
@@ -66,7 +82,8 @@ clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, s
 /* Query tiles of all heads and batches: work-groups to launch. */
 size_t attention_groups(const struct attention *attention, size_t tile_q);
 
-extern const struct implementation attention_cpu, attention_decode, attention_simt;
+extern const struct implementation attention_cpu, attention_decode, attention_simt,
+    attention_tile_cpu;
 extern const struct trial_hooks attention_trial;
 extern const struct operation attention_operation;
 

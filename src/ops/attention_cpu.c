@@ -5,7 +5,6 @@
 #include "sizes.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #define ATTENTION_CPU_TUNABLES(X)                                                                  \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
@@ -19,12 +18,8 @@ enum { ATTENTION_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
 
 static const struct tunable tunables[] = {ATTENTION_CPU_TUNABLES(TUNABLE_ROW)};
 
-enum {
-    /* Private memory lies on the stacks of the runtime's threads. */
-    PRIVATE_BYTES = 400 * 1024,
-    /* Blocks of keys that are worth a work-group of their own. */
-    MIN_PART_BLOCKS = 4
-};
+/* Private memory lies on the stacks of the runtime's threads. */
+enum { PRIVATE_BYTES = 400 * 1024 };
 
 /* Registers that a tile keeps alive: accumulators, a row of Q^T or P^T. Scalars of K and V come
  * from memory. */
@@ -69,23 +64,13 @@ static bool fits(const struct device *device, const void *problem, const int *va
            (values[T_PACK] || may_read_in_place(a, values));
 }
 
-/* Sizes of which one divides the other: no tile straddles the edge of a block. */
-static bool agree(size_t tile, size_t block) {
-    return tile % block == 0 || block % tile == 0;
-}
-
-/* Parts that a band's keys can be split into. */
-static size_t worthwhile_parts(const struct attention *a, const int *values) {
-    const size_t parts = a->seq_k / (MIN_PART_BLOCKS * (size_t)values[T_BK]);
-    return a->mask == NULL && parts > 1 ? parts : 1;
-}
-
 /* Queries of a tile, in vectors: as many as registers hold, less where tiles would straddle blocks
  * of the mask, or be too few for all cores although their keys are split. */
 static int guess_vectors(const struct device *device, const struct attention *a, const int *values,
                          uint32_t block_rows) {
     const size_t width = (size_t)values[T_VW];
-    const size_t wanted = ceil_div(2 * device->compute_units, worthwhile_parts(a, values));
+    const size_t wanted =
+        ceil_div(2 * device->compute_units, attention_worthwhile_parts(a, (size_t)values[T_BK]));
     int vectors = 3;
     if (a->mask != NULL && block_rows == 1)
         vectors = 2; /* small tiles follow an irregular mask more closely */
@@ -93,7 +78,7 @@ static int guess_vectors(const struct device *device, const struct attention *a,
         vectors--;
     while (vectors > 2 && attention_groups(a, width * (size_t)vectors) < wanted)
         vectors--;
-    while (vectors > 1 && !agree(width * (size_t)vectors, block_rows))
+    while (vectors > 1 && !attention_tiles_agree(width * (size_t)vectors, block_rows))
         vectors--;
     return vectors;
 }
@@ -105,7 +90,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     values[T_VW] = device->f32_lanes >= 16 ? 16 : device->f32_lanes >= 8 ? 8 : 4;
     values[T_MR] = device_vector_registers(device) < 32 ? 4 : 8;
     values[T_BK] = a->mask != NULL && cols == 1 ? 32 : 64;
-    while (!agree((size_t)values[T_BK], cols) && values[T_BK] > 16)
+    while (!attention_tiles_agree((size_t)values[T_BK], cols) && values[T_BK] > 16)
         values[T_BK] /= 2;
     values[T_NV] = guess_vectors(device, a, values, rows);
     values[T_PACK] = 0;
@@ -114,51 +99,21 @@ static void guess(const struct device *device, const void *problem, int *values)
         values[T_BK] /= 2;
 }
 
-/* Bands: few query tiles with many keys each are split; causal ones differ in length, yet there are
- * enough of them. Lists: see attention_split.c. */
-static struct attention_split choose_split(const struct device *device, const struct attention *a,
-                                           size_t groups, const int *values) {
-    const size_t wanted = device->compute_units * (size_t)values[T_SPLIT];
-    const size_t parts = ceil_div(wanted, groups), worthwhile = worthwhile_parts(a, values);
-    return (struct attention_split){.parts = parts < worthwhile ? parts : worthwhile,
-                                    .shares = wanted};
-}
-
-static void add_merge(const struct attention *a, const int *values, size_t tile_q, size_t tiles,
-                      struct launch *out) {
-    struct attention_params params;
-    memcpy(&params, out->params, sizeof params);
-    /* O in whole vectors, the maximum and the sum: RECORD of the kernel. */
-    const size_t record = round_up(a->head_dim, (size_t)values[T_VW]) + 2;
-    size_t merges = tiles, slots = tiles * (size_t)params.parts;
-    struct pass *pass = &out->passes[0];
-    if (params.items > 0) {
-        const size_t rounds = tiles / (size_t)(params.list_heads * params.query_tiles);
-        pass->global[0] = rounds * (size_t)params.items;
-        merges = rounds * (size_t)params.merges;
-        slots = rounds * (size_t)params.slots;
-    } else if (params.parts > 1) {
-        pass->global[0] = slots;
-    } else {
-        return;
-    }
-    attention_add_merge(a, slots * tile_q, record * sizeof(float), merges, out);
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     const struct attention *a = problem;
     const size_t tile_q = (size_t)(values[T_VW] * values[T_NV]);
-    const size_t tiles = attention_groups(a, tile_q);
-    const clat_status st = attention_launch_common(a, tile_q, (size_t)values[T_BK],
-                                                   choose_split(device, a, tiles, values), out);
+    const size_t tile_k = (size_t)values[T_BK], tiles = attention_groups(a, tile_q);
+    const size_t wanted = device->compute_units * (size_t)values[T_SPLIT];
+    const clat_status st = attention_launch_common(
+        a, tile_q, tile_k, attention_choose_split(a, wanted, tiles, tile_k), out);
     if (st != CLAT_OK)
         return st;
     struct pass *pass = &out->passes[0];
     pass->dims = 1;
     pass->global[0] = tiles;
     pass->local[0] = 1;
-    add_merge(a, values, tile_q, tiles, out);
+    attention_split_pass(a, tile_q, round_up(a->head_dim, (size_t)values[T_VW]), pass, out);
     return CLAT_OK;
 }
 

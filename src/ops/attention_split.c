@@ -1,4 +1,6 @@
 /*
+ * How keys are split over work-groups. Bands: all query tiles alike.
+ *
  * Tile lists whose rows are of very different lengths: the longest are split, so that no work-group
  * keeps the others waiting at the end, and their parts are spread among the other rows, because
  * runtimes hand neighbouring work-groups to one core.
@@ -8,8 +10,51 @@
 #include "sizes.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+/* Tiles that are worth a work-group of their own. */
 enum { MIN_TILES = 4, ITEM_WORDS = 4, MERGE_WORDS = 3 };
+
+bool attention_tiles_agree(size_t tile, size_t block) {
+    return tile % block == 0 || block % tile == 0;
+}
+
+size_t attention_worthwhile_parts(const struct attention *a, size_t tile_k) {
+    const size_t parts = a->seq_k / (MIN_TILES * tile_k);
+    return a->mask == NULL && parts > 1 ? parts : 1;
+}
+
+/* Few query tiles with many keys each are split; causal ones differ in length, yet there are enough
+ * of them. */
+struct attention_split attention_choose_split(const struct attention *a, size_t wanted,
+                                              size_t groups, size_t tile_k) {
+    const size_t parts = ceil_div(wanted, groups);
+    const size_t worthwhile = attention_worthwhile_parts(a, tile_k);
+    return (struct attention_split){.parts = parts < worthwhile ? parts : worthwhile,
+                                    .shares = wanted};
+}
+
+void attention_split_pass(const struct attention *a, size_t tile_q, size_t out_dim,
+                          struct pass *pass, struct launch *out) {
+    struct attention_params params;
+    memcpy(&params, out->params, sizeof params);
+    /* O in whole vectors, the maximum and the sum: RECORD of the kernels. */
+    const size_t record = out_dim + 2, tiles = pass->global[0];
+    size_t merges = tiles, slots = tiles * (size_t)params.parts;
+    if (params.items > 0) {
+        const size_t rounds = tiles / (size_t)(params.list_heads * params.query_tiles);
+        pass->global[0] = rounds * (size_t)params.items;
+        merges = rounds * (size_t)params.merges;
+        slots = rounds * (size_t)params.slots;
+    } else if (params.parts > 1) {
+        pass->global[0] = slots;
+    } else {
+        return;
+    }
+    attention_add_merge(a, slots * tile_q, record * sizeof(float), merges, out);
+}
+
+/* ---- tile lists */
 
 /* Where an item stands among all, from 0 to 1. */
 struct place {

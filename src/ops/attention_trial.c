@@ -12,6 +12,14 @@
  * n terms grows a random walk of its own. The factors of two and four above that are the margin. A
  * key left out or a wrong one let in moves O by about p_j |v_j - O|, which for evenly spread
  * weights stays far above the bound up to some 100,000 keys.
+ *
+ * bf16 in native precision: weights rounded to bf16, each off by 2^-9 at most, and exponentials off
+ * by 2^-13. The former have random signs, the latter need not:
+ *
+ *     O           + 4 * 2^-8 sqrt(sum_j (p_j v_j)^2) + 2 * 2^-13 sum_j p_j |v_j|
+ *     logsumexp   + 2^-13
+ *
+ * which a key shows up against up to some 1,000 of them.
  */
 #include "attention.h"
 
@@ -57,6 +65,7 @@ struct judgement {
     clat_trial *trial;
     double *score;                        /* of each key; -infinity where it is not visible */
     double *q, *row, *out, *magnitude;    /* head_dim each; `magnitude` is sum p |v| */
+    double *square;                       /* sum (p v)^2 */
     double largest, sum, score_magnitude; /* score_magnitude is `a` above */
     size_t n_visible;
 };
@@ -107,6 +116,7 @@ static void average_values(struct judgement *j, size_t batch, size_t head) {
     const size_t kv_head = head / (a->heads / a->kv_heads);
     memset(j->out, 0, a->head_dim * sizeof *j->out);
     memset(j->magnitude, 0, a->head_dim * sizeof *j->magnitude);
+    memset(j->square, 0, a->head_dim * sizeof *j->square);
     j->sum = 0;
     for (size_t key = 0; key < a->seq_k; key++) {
         if (isinf(j->score[key]))
@@ -118,22 +128,32 @@ static void average_values(struct judgement *j, size_t batch, size_t head) {
         for (size_t d = 0; d < a->head_dim; d++) {
             j->out[d] += weight * j->row[d];
             j->magnitude[d] += weight * fabs(j->row[d]);
+            j->square[d] += weight * j->row[d] * weight * j->row[d];
         }
     }
     for (size_t d = 0; d < a->head_dim && j->sum > 0; d++) {
         j->out[d] /= j->sum;
         j->magnitude[d] /= j->sum;
+        j->square[d] /= j->sum * j->sum;
     }
+}
+
+/* Whether weights may be rounded to bf16; and how exact exponentials need be then. */
+static bool rounds_weights(const struct attention *a) {
+    return a->dtype == CLAT_BF16 && a->precision == CLAT_PRECISION_NATIVE;
 }
 
 static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) {
     const struct attention *a = j->a;
     const double u = dtype_epsilon(CLAT_F32), n = sqrt((double)j->n_visible);
     const double score = (2 * sqrt((double)a->head_dim) + 8) * u * j->score_magnitude;
+    const double exponential = rounds_weights(a) ? 0x1p-13 : 0;
+    const double rounding = rounds_weights(a) ? dtype_epsilon(CLAT_BF16) : 0;
     const size_t at = element(a, ATTENTION_O, batch, head, i);
     for (size_t d = 0; d < a->head_dim; d++) {
         const double reference = j->out[d];
         double bound = (2 * score + 16 * u) * j->magnitude[d] + 4 * n * u * fabs(reference);
+        bound += 4 * rounding * sqrt(j->square[d]) + 2 * exponential * j->magnitude[d];
         bound += dtype_epsilon(a->dtype) * (fabs(reference) + bound);
         if (a->dtype == CLAT_F16)
             bound += 0x1p-25; /* half of its smallest number */
@@ -143,7 +163,8 @@ static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) 
     if (!a->logsumexp)
         return;
     const double reference = j->n_visible > 0 ? j->largest + log(j->sum) : -INFINITY;
-    const double bound = j->n_visible > 0 ? score + (16 + 2 * fabs(reference) + n) * u : 0;
+    const double bound =
+        j->n_visible > 0 ? score + exponential + (16 + 2 * fabs(reference) + n) * u : 0;
     trial_judge(j->trial, ATTENTION_LSE, element(a, ATTENTION_LSE, batch, head, i), reference,
                 bound, "logsumexp[%zu][%zu][%zu]", batch, head, i);
 }
@@ -164,12 +185,13 @@ static clat_status judge(const void *problem, clat_trial *trial) {
     const size_t rows = a->batch * a->heads * a->seq_q, d = a->head_dim;
     struct judgement j = {.a = a, .trial = trial};
     j.score = malloc((a->seq_k + 1) * sizeof *j.score);
-    j.q = malloc(4 * d * sizeof *j.q);
+    j.q = malloc(5 * d * sizeof *j.q);
     if (j.score == NULL || j.q == NULL)
-        TRY(status_no_memory((a->seq_k + 4 * d + 1) * sizeof(double)));
+        TRY(status_no_memory((a->seq_k + 5 * d + 1) * sizeof(double)));
     j.row = j.q + d;
     j.out = j.row + d;
     j.magnitude = j.out + d;
+    j.square = j.magnitude + d;
 
     const double wanted = TRIAL_BUDGET / (2.0 * (double)(a->seq_k + 1) * (double)d);
     if ((double)rows <= wanted) {
