@@ -14,7 +14,7 @@
 enum { SAMPLES = 12 };
 
 static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_dot_cpu,
-                                                              &gemm_tile_cpu, &gemm_simt};
+                                                               &gemm_tile_cpu, &gemm_simt};
 
 static clat_gemm_problem make_problem(const struct implementation *impl, unsigned variant) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
