@@ -124,9 +124,13 @@ static clat_status choose_guess(const struct wish *wish) {
         strcpy(choice->from, "caller");
     }
     if (!choice->impl->fits(&wish->ctx->device, wish->problem, choice->values))
-        TRY(status_fail(CLAT_INVALID_TUNABLES,
-                        "problem.tunables: '%s' is not legal for this problem on this device",
-                        wish->tunables ? wish->tunables : "guess"));
+        TRY(wish->tunables
+                ? status_fail(CLAT_INVALID_TUNABLES,
+                              "problem.tunables: '%s' is not legal for this problem on this device",
+                              wish->tunables)
+                : status_fail(CLAT_UNSUPPORTED,
+                              "'%s' finds no tunables for this problem on this device",
+                              choice->impl->name));
 out:
     return st;
 }

@@ -149,7 +149,7 @@ clat_status clat_context_info(const clat_context *ctx, clat_device_info *out) {
         .f64 = device_can(&mutable_ctx->device, CAP_F64),
         .f16_arithmetic = device_can(&mutable_ctx->device, CAP_F16_ARITHMETIC),
         .bf16_dot = device_can(&mutable_ctx->device, CAP_BF16_DOT),
-        .bf16_tile = device_can(&mutable_ctx->device, CAP_BF16_TILE),
+        .bf16_tile = device_has_bf16_tiles(device),
         .cache_dir = cache_directory(ctx->cache),
         .tuned_file = tuning_file(&ctx->tuning),
         .tuned_entries = tuning_count(&mutable_ctx->tuning),

@@ -71,4 +71,7 @@ const char *device_vendor_slug(enum vendor vendor);
 /* Proven once per device, driver and library version; a probe that cannot run counts as false. */
 bool device_can(const struct device *device, enum capability capability);
 
+/* Whether asking for CAP_BF16_TILE is worth it. Unlike asking, this leaves the process as it is. */
+bool device_has_bf16_tiles(const struct device *device);
+
 #endif

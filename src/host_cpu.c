@@ -28,7 +28,7 @@ bool host_gains_by_bf16_dot(void) {
 
 /* Of leaf 7: AMX-BF16 and AMX-TILE. Of XCR0, which tells what the kernel saves: tile configuration
  * and tile data. */
-static bool has_bf16_tiles(void) {
+bool host_has_bf16_tiles(void) {
     const unsigned leaf7 = 1u << 22 | 1u << 24, osxsave = 1u << 27, saved = 3u << 17;
     unsigned eax, ebx, ecx, edx, low, high;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || (ecx & osxsave) == 0 ||
@@ -42,10 +42,14 @@ static bool has_bf16_tiles(void) {
  * hold the tiles. */
 bool host_allows_bf16_tiles(void) {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
-    return has_bf16_tiles() && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    return host_has_bf16_tiles() && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
 #else
+
+bool host_has_bf16_tiles(void) {
+    return false;
+}
 
 bool host_allows_bf16_tiles(void) {
     return false;
@@ -60,6 +64,10 @@ bool host_has_bf16_dot(void) {
 }
 
 bool host_gains_by_bf16_dot(void) {
+    return false;
+}
+
+bool host_has_bf16_tiles(void) {
     return false;
 }
 

@@ -8,7 +8,10 @@
 bool host_has_bf16_dot(void);
 bool host_gains_by_bf16_dot(void);
 
-/* AMX tiles of bf16 exist and the kernel lets this process use them: on Linux that takes asking,
+/* AMX tiles of bf16 exist, in the CPU and for the kernel. */
+bool host_has_bf16_tiles(void);
+
+/* And the kernel lets this process use them: on Linux that takes asking,
  * once, for the whole process, threads that exist already included. Asking again is harmless. */
 bool host_allows_bf16_tiles(void);
 

@@ -35,6 +35,10 @@ static bool gains_by_bf16_dot(const struct device *device) {
     return is_wide_host(device) && host_gains_by_bf16_dot();
 }
 
+bool device_has_bf16_tiles(const struct device *device) {
+    return is_wide_host(device) && host_has_bf16_tiles();
+}
+
 /* Permission belongs to the process: it is asked for whatever a cache remembers. */
 static bool allows_bf16_tiles(const struct device *device) {
     return is_wide_host(device) && host_allows_bf16_tiles();

@@ -202,9 +202,11 @@ typedef struct clat_device_info {
     bool f16_arithmetic;
     bool bf16_dot;          /* native dot products of bf16 that beat f32, for
                                CLAT_PRECISION_NATIVE */
-    bool bf16_tile;         /* native products of bf16 tiles (AMX), for the same. Asking makes this
-                               process a user of AMX: on Linux that needs the kernel's permission,
-                               which stays for its life and makes signal frames 8 KB larger */
+    bool bf16_tile;         /* the CPU has products of bf16 tiles (AMX), for the same. The first
+                               plan for bf16 in native precision makes this process a user of
+                               them: on Linux that needs the kernel's permission, which stays for
+                               the life of the process, makes signal frames 8 KB larger, and lets
+                               sigaltstack refuse stacks too small for that */
     const char *cache_dir;  /* "" when there is no disk cache */
     const char *tuned_file; /* "" when there is none */
     size_t tuned_entries;   /* usable tuned values loaded, shipped ones included */

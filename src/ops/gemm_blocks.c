@@ -95,12 +95,18 @@ void gemm_blocks_launch(const struct gemm *gemm, const struct gemm_cut *cut, boo
         gemm_add_pass(out, &pass, "reduce", blocks_n, blocks_m, gemm->batch);
 }
 
+bool gemm_blocks_may_split(const struct device *device, const struct gemm *gemm, int split) {
+    const double sums = (double)gemm->m * (double)gemm->n * (double)gemm->batch * split;
+    return sums * (double)gemm_real_bytes(gemm) <= (double)device->max_alloc_bytes / 8;
+}
+
 int gemm_blocks_split(const struct device *device, const struct gemm *gemm, size_t side) {
     const double blocks =
         (double)ceil_div(gemm->m, side) * (double)ceil_div(gemm->n, side) * (double)gemm->batch;
     int split = 1;
     while (split < 16 && blocks * split < (double)device->compute_units * GROUPS_PER_CORE &&
-           gemm->k / (size_t)split >= 2 * GEMM_SLICE_DEPTH)
+           gemm->k / (size_t)split >= 2 * GEMM_SLICE_DEPTH &&
+           gemm_blocks_may_split(device, gemm, 2 * split))
         split *= 2;
     return split;
 }

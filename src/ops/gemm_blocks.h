@@ -42,6 +42,9 @@ bool gemm_blocks_fit(const struct device *device, const struct gemm *gemm,
 void gemm_blocks_launch(const struct gemm *gemm, const struct gemm_cut *cut, bool swapped,
                         struct launch *out);
 
+/* Whether the sums of so many slices of k leave room in the workspace. */
+bool gemm_blocks_may_split(const struct device *device, const struct gemm *gemm, int split);
+
 /* How many work-groups should share k: more than one where there are fewer blocks of C, `side`
  * lines each way, than make the cores busy. */
 int gemm_blocks_split(const struct device *device, const struct gemm *gemm, size_t side);

@@ -25,6 +25,7 @@ enum { GEMM_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
 static const struct tunable tunables[] = {GEMM_CPU_TUNABLES(TUNABLE_ROW)};
 
 enum {
+    BATCH_PACKED = 1 << 24, /* elements, at most, of a batch that are packed at the same time */
     /* Fewer multiply-adds than this are not worth a work-group of their own. */
     GROUP_WORK = 1 << 16,
     /* Work-groups per core, so that the last ones to finish do not keep the others waiting long. */
@@ -200,8 +201,11 @@ static void guess_blocks(const struct device *device, const void *problem, int *
     const struct gemm gemm = oriented(problem, values);
     const size_t kc = (size_t)values[T_KC];
     size_t rows = smaller(384, cache * 3 / 8 / kc);
-    /* A pass for packing is worth it where several work-groups would pack the same. */
-    values[T_SHARED] = values[T_PACK_A] && values[T_PACK_B] && gemm.m > 2 * rows;
+    /* A pass for packing is worth it where several work-groups would pack the same; not, for a
+     * batch, as much memory as all its matrices together. */
+    const double packed = ((double)gemm.m + (double)gemm.n) * (double)gemm.k * (double)gemm.batch;
+    values[T_SHARED] = values[T_PACK_A] && values[T_PACK_B] && gemm.m > 2 * rows &&
+                       (gemm.batch == 1 || packed <= BATCH_PACKED);
     if (!fits(device, problem, values))
         values[T_SHARED] = 0;
     if (!values[T_SHARED])
@@ -238,7 +242,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     values[T_UNROLL_K] = values[T_PACK_A] && values[T_PACK_B] ? 1 : 4;
     if (values[T_KC] == STREAM_DEPTH) {
         /* A few long rows of blocks: cores finish together if they share k. */
-        if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4)
+        if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4 &&
+            gemm_blocks_may_split(device, &gemm, 4))
             values[T_SPLIT_K] = 4;
         raise_to(device, problem, values, T_MC, round_up(gemm.m, 24) + 24);
         raise_to(device, problem, values, T_NC, 2048);

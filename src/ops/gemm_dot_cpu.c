@@ -22,7 +22,8 @@ enum {
     MAX_ROWS = 32, /* with more, packing both operands pays */
     /* Work-groups per core, so that the last ones to finish do not keep the others waiting long. */
     GROUPS_PER_CORE = 8,
-    SHORT_LINE = 2048 /* elements */
+    SHORT_LINE = 2048, /* elements */
+    PACK_DEPTH = 1024  /* of k, for one work-group that packs */
 };
 
 /* Few rows of A, which many long lines of B meet. */
@@ -43,12 +44,28 @@ static bool packs_rows(const struct device *device, const struct gemm *gemm) {
                                            !gemm_uses_bf16_dot(device, gemm));
 }
 
+/* Rows that are packed, filled up to whole vectors. */
+static double packed_words(const struct device *device, const struct gemm *gemm, size_t vw) {
+    const size_t step = gemm_uses_bf16_dot(device, gemm) ? 2 : 1;
+    const double rows = (double)gemm->batch * (double)gemm->m;
+    return packs_rows(device, gemm) ? rows * (double)round_up(ceil_div(gemm->k, step), vw) : 0;
+}
+
+static bool fits_packed(const struct device *device, const struct gemm *problem) {
+    bool swapped;
+    const struct gemm gemm = oriented(problem, &swapped);
+    const double words = packed_words(device, &gemm, 16); /* lanes of the longest vector */
+    return words * (double)gemm_real_bytes(&gemm) <= (double)device->max_alloc_bytes / 8;
+}
+
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     const struct gemm *gemm = problem, other = gemm_swapped(gemm);
     if (!device->is_cpu)
         snprintf(why, OP_WHY_BYTES, "the device is no CPU");
     else if (!suits(gemm) && !suits(&other))
         snprintf(why, OP_WHY_BYTES, "not %d or fewer rows against many long lines of k", MAX_ROWS);
+    else if (!fits_packed(device, gemm))
+        snprintf(why, OP_WHY_BYTES, "packed rows would take too much memory");
     else
         return gemm_supports_dtype(device, problem, why);
     return false;
@@ -65,7 +82,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const size_t native = device->f32_lanes * 4u;
     const size_t registers = (mr * nb + nb + 1) * ceil_div(vw * gemm_real_bytes(&gemm), native);
     return (gemm_uses_bf16_dot(device, &gemm) ? vw == 16 : vw * gemm_real_bytes(&gemm) <= 64) &&
-           mr <= gemm.m && nb <= gemm.n && registers < device_vector_registers(device);
+           mr <= gemm.m && nb <= gemm.n && registers < device_vector_registers(device) &&
+           (values[T_SPLIT_K] == 1 || gemm_blocks_may_split(device, &gemm, values[T_SPLIT_K]));
 }
 
 /* As many lines as there are streams a core follows well, and the tallest tile that leaves least to
@@ -96,7 +114,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     /* Fewer columns than cores: they share k. */
     const size_t groups = gemm.batch * ceil_div(gemm.n, (size_t)values[T_VW]);
     while (groups * (size_t)values[T_SPLIT_K] < device->compute_units && values[T_SPLIT_K] < 16 &&
-           gemm.k / (size_t)values[T_SPLIT_K] > 8192)
+           gemm.k / (size_t)values[T_SPLIT_K] > 8192 &&
+           gemm_blocks_may_split(device, &gemm, 2 * values[T_SPLIT_K]))
         values[T_SPLIT_K] *= 2;
 }
 
@@ -107,8 +126,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     const size_t vw = (size_t)values[T_VW], slices = (size_t)values[T_SPLIT_K];
     const size_t step = gemm_uses_bf16_dot(device, &gemm) ? 2 : 1;
     const bool packs = packs_rows(device, &gemm);
-    const size_t row_words = packs ? round_up(ceil_div(gemm.k, step), vw) : 0;
-    const size_t packed = gemm.batch * gemm.m * row_words;
+    const size_t packed = (size_t)packed_words(device, &gemm, vw);
     const size_t chunks = ceil_div(gemm.n, vw);
     const size_t groups =
         ceil_div((size_t)device->compute_units * GROUPS_PER_CORE, gemm.batch * slices);
@@ -120,7 +138,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     memcpy(&params, out->params, sizeof params);
     params.block_m = (gemm_size)gemm.m;
     params.block_n = (gemm_size)(ceil_div(chunks, groups) * vw);
-    params.block_k = 1024;
+    params.block_k = PACK_DEPTH;
     params.slice_k = (gemm_size)round_up(ceil_div(gemm.k ? gemm.k : 1, slices), vw * step);
     params.sums_at = (gemm_size)packed;
     memcpy(out->params, &params, sizeof params);
@@ -131,8 +149,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
         pass_arg(&pass, ARG_WORKSPACE, 0, 0);
     const size_t blocks_n = ceil_div(gemm.n, (size_t)params.block_n);
     if (packs)
-        gemm_add_pass(out, &pass, "pack", ceil_div(row_words * step, (size_t)params.block_k),
-                      gemm.m, gemm.batch);
+        gemm_add_pass(out, &pass, "pack", ceil_div(round_up(gemm.k, vw * step), PACK_DEPTH), gemm.m,
+                      gemm.batch);
     gemm_add_pass(out, &pass, "gemm", blocks_n, 1, gemm.batch * slices);
     if (slices > 1)
         gemm_add_pass(out, &pass, "reduce", blocks_n, 1, gemm.batch);
