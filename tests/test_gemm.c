@@ -43,7 +43,8 @@ static const struct {
     const char *label, *name, *tunables, *native;
     bool choosy;
 } implementations[] = {
-#define CPU(label, rest, choosy) {label, "cpu", CPU_TILE rest, CPU_NATIVE_TILE rest, choosy}
+#define CPU(label, rest, choosy)                                                                   \
+    { label, "cpu", CPU_TILE rest, CPU_NATIVE_TILE rest, choosy }
     CPU("cpu", "PACK_A=1 PACK_B=1 SHARED=0 SPLIT_K=1 SWAP=0", false),
     CPU("cpu shared", "PACK_A=1 PACK_B=1 SHARED=1 SPLIT_K=1 SWAP=0", false),
     CPU("cpu split swapped", "PACK_A=1 PACK_B=1 SHARED=1 SPLIT_K=4 SWAP=1", false),
@@ -51,11 +52,12 @@ static const struct {
     CPU("cpu A in place", "PACK_A=0 PACK_B=1 SHARED=0 SPLIT_K=1 SWAP=0", true),
     CPU("cpu B in place", "PACK_A=1 PACK_B=0 SHARED=1 SPLIT_K=4 SWAP=0", true),
     CPU("cpu in place swapped", "PACK_A=0 PACK_B=0 SHARED=0 SPLIT_K=1 SWAP=1", true),
-    {"cpu_dot", "cpu_dot", "VW=8 MR=2 NB=4 KC=256 SPLIT_K=1",
-     "VW=16 MR=2 NB=4 KC=256 SPLIT_K=1", true},
+    {"cpu_dot", "cpu_dot", "VW=8 MR=2 NB=4 KC=256 SPLIT_K=1", "VW=16 MR=2 NB=4 KC=256 SPLIT_K=1",
+     true},
     {"cpu_dot split", "cpu_dot", "VW=4 MR=1 NB=2 KC=256 SPLIT_K=4",
      "VW=16 MR=1 NB=2 KC=256 SPLIT_K=4", true},
-#define TILES(label, values) {label, "cpu_tile", NULL, values, true}
+#define TILES(label, values)                                                                       \
+    { label, "cpu_tile", NULL, values, true }
     TILES("cpu_tile", "KC=128 MC=64 NC=64 PACK_A=1 SHARED=0 SPLIT_K=1 SWAP=0"),
     TILES("cpu_tile shared", "KC=256 MC=32 NC=32 PACK_A=1 SHARED=1 SPLIT_K=1 SWAP=0"),
     TILES("cpu_tile swapped", "KC=128 MC=64 NC=32 PACK_A=1 SHARED=1 SPLIT_K=1 SWAP=1"),
@@ -73,11 +75,11 @@ enum { IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 static const struct {
     size_t m, n, k, padding;
 } shapes[] = {
-    {0, 5, 3, 0},     {5, 0, 3, 1},     {5, 3, 0, 0},     {1, 1, 1, 0},      {1, 1, 1, 2},
-    {2, 16, 8, 0},    {3, 17, 9, 3},    {1, 15, 7, 1},    {7, 11, 13, 0},    {64, 64, 64, 0},
-    {24, 64, 128, 4}, {25, 65, 129, 1}, {23, 63, 127, 0}, {33, 31, 257, 5},  {97, 29, 300, 0},
-    {1, 100, 33, 0},  {100, 1, 33, 2},  {53, 131, 16, 3}, {32, 32, 512, 12},
-    {1, 37, 256, 0},  {3, 33, 301, 3},  {45, 5, 517, 1},  {17, 70, 1028, 1},
+    {0, 5, 3, 0},     {5, 0, 3, 1},     {5, 3, 0, 0},      {1, 1, 1, 0},      {1, 1, 1, 2},
+    {2, 16, 8, 0},    {3, 17, 9, 3},    {1, 15, 7, 1},     {7, 11, 13, 0},    {64, 64, 64, 0},
+    {24, 64, 128, 4}, {25, 65, 129, 1}, {23, 63, 127, 0},  {33, 31, 257, 5},  {97, 29, 300, 0},
+    {1, 100, 33, 0},  {100, 1, 33, 2},  {53, 131, 16, 3},  {32, 32, 512, 12}, {1, 37, 256, 0},
+    {3, 33, 301, 3},  {45, 5, 517, 1},  {17, 70, 1028, 1},
 };
 
 struct variant_case {
