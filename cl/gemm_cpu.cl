@@ -46,6 +46,9 @@
 
 #define NR (NV * VW)
 
+#if BF16_DOT
+#include "bf16_dot.clh"
+#endif
 #include "gemm_cpu_words.clh"
 
 DEFINE_FINISHES(VW)

@@ -28,6 +28,9 @@
 #include "common.clh"
 #include "gemm_params.clh"
 #include "gemm.clh"
+#if BF16_DOT
+#include "bf16_dot.clh"
+#endif
 #include "gemm_cpu_words.clh"
 
 DEFINE_FINISHES(VW)
