@@ -84,14 +84,18 @@ typedef __global const element *row_pointer;
 /* ---- multiplying ---- */
 
 /* sum += MR rows from `a` on times NB lines from `b` on, steps first .. end - 1 of them, which
- * begin with whole vectors. */
+ * begin with whole vectors. Asks for the same of the next block, every `tiles`th line from line
+ * `tile` on: what one row tile reads from memory, the others of a block find in the cache, and
+ * memory should not rest meanwhile. With more tiles than lines it may. */
 static inline void multiply(vec sum[MR][NB], row_pointer a, long lda, __global const element *b,
-                            long ldb, long first, long end, long depth)
+                            long ldb, long first, long end, long depth, long tile, long tiles)
 {
     const long whole = min(end, depth / K_STEP);
     long k = first;
     for (; k + VW <= whole; k += VW) {
         words x[NB];
+        for (long j = tiles > NB ? NB : tile; j < NB; j += tiles)
+            PREFETCH(b + j * ldb + k * K_STEP + KC);
         UNROLL for (int j = 0; j < NB; j++) x[j] = words_along(b + j * ldb, k);
         UNROLL for (int i = 0; i < MR; i++)
         {
@@ -122,13 +126,14 @@ static inline void dot_products(real products[MAX_ROWS][NB], const struct gemm_o
 {
     vec partial[MAX_ROWS / MR][MR][NB];
     __global const element *b = o->b + line * o->ldb;
+    const long tiles = (o->m + MR - 1) / MR;
     for (long k = first; k == first || k < end; k += KC / K_STEP)
-        for (long tile = 0; tile * MR < o->m; tile++) {
+        for (long tile = 0; tile < tiles; tile++) {
             const long row = min(tile * MR, o->m - MR), block_end = min(k + KC / K_STEP, end);
             vec sum[MR][NB];
             UNROLL for (int i = 0; i < MR; i++)
             UNROLL for (int j = 0; j < NB; j++) sum[i][j] = k > first ? partial[tile][i][j] : (vec)0;
-            multiply(sum, a + row * lda, lda, b, o->ldb, k, block_end, o->k);
+            multiply(sum, a + row * lda, lda, b, o->ldb, k, block_end, o->k, tile, tiles);
             if (block_end < end)
                 UNROLL for (int i = 0; i < MR; i++)
                 UNROLL for (int j = 0; j < NB; j++) partial[tile][i][j] = sum[i][j];

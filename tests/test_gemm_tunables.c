@@ -14,7 +14,7 @@
 enum { SAMPLES = 12 };
 
 static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_dot_cpu,
-                                                              &gemm_simt};
+                                                               &gemm_tile_cpu, &gemm_simt};
 
 static clat_gemm_problem make_problem(const struct implementation *impl, unsigned variant) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
@@ -24,6 +24,12 @@ static clat_gemm_problem make_problem(const struct implementation *impl, unsigne
     problem.trans_b = variant % 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.trans_a = variant % 4 >= 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.dtype = variant % 8 >= 4 ? CLAT_BF16 : CLAT_F32;
+    if (impl == &gemm_tile_cpu) {
+        problem.dtype = CLAT_BF16;
+        problem.dtype_c = variant % 8 >= 4 ? CLAT_F32 : CLAT_BF16;
+        problem.precision = CLAT_PRECISION_NATIVE;
+        problem.k = 320, problem.lda = 323; /* so that rows may be read in place */
+    }
     if (impl == &gemm_dot_cpu) { /* a few rows, and lines along k */
         problem.m = 23, problem.k = 1100, problem.lda = 1103;
         problem.trans_b = CLAT_TRANS;
@@ -95,6 +101,7 @@ static void test_guesses_fit(void **state) {
             char why[OP_WHY_BYTES];
             problem.m = sizes[s % SIZES], problem.n = sizes[s / SIZES % SIZES];
             problem.dtype = dtypes[s / SIZES / SIZES];
+            problem.dtype_c = CLAT_DTYPE_DEFAULT;
             problem.lda = problem.ldc = 0;
             assert_ok(gemm_normalise(&gemm, &problem));
             if (!impl->supports(device, &gemm, why))
@@ -134,7 +141,8 @@ static void test_trials(void **state) {
 int main(void) {
     harness_add("cpu combinations", test_combinations, &implementations[0]);
     harness_add("cpu_dot combinations", test_combinations, &implementations[1]);
-    harness_add("simt combinations", test_combinations, &implementations[2]);
+    harness_add("cpu_tile combinations", test_combinations, &implementations[2]);
+    harness_add("simt combinations", test_combinations, &implementations[3]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("trials", test_trials, NULL);
     return harness_run_added();

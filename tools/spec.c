@@ -67,8 +67,8 @@ void spec_args(struct arg *rows, struct spec_options *o) {
          "attention: full, causal, window:L,R, longformer:W,G, csr:BLOCK,DENSITY, "
          "longrow:BLOCK",
          NULL, 0, &o->attention_given},
-        {"implementation", ARG_STRING, &o->implementation, "NAME", "only this one: cpu, simt", NULL,
-         0, NULL},
+        {"implementation", ARG_STRING, &o->implementation, "NAME", "only this one: cpu, simt, ...",
+         NULL, 0, NULL},
         {"tunables", ARG_STRING, &o->tunables, "LIST",
          "these values, as \"MR=8 NV=2\"; needs --implementation", NULL, 0, NULL},
     };

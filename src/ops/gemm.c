@@ -36,7 +36,8 @@ static double flops(const void *problem) {
     return 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->batch;
 }
 
-static const struct implementation *const implementations[] = {&gemm_dot_cpu, &gemm_cpu, &gemm_simt, NULL};
+static const struct implementation *const implementations[] = {&gemm_tile_cpu, &gemm_dot_cpu,
+                                                               &gemm_cpu, &gemm_simt, NULL};
 
 const struct operation gemm_operation = {
     .name = "gemm",
@@ -55,7 +56,8 @@ size_t gemm_real_bytes(const struct gemm *gemm) {
     return gemm->dtype == CLAT_F64 ? sizeof(cl_double) : sizeof(cl_float);
 }
 
-bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]) {
+bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm,
+                         char why[OP_WHY_BYTES]) {
     if (gemm->dtype != CLAT_F64 || device_can(device, CAP_F64))
         return true;
     snprintf(why, OP_WHY_BYTES, "the device has no f64");

@@ -48,7 +48,8 @@ size_t gemm_real_bytes(const struct gemm *gemm);
 /* Checks the caller's problem and fills `*out`: equal problems give equal bytes. */
 clat_status gemm_normalise(struct gemm *out, const clat_gemm_problem *problem);
 
-/* The same product as C^T = op(B)^T op(A)^T: A and B, m and n change roles, C is the same memory. */
+/* The same product as C^T = op(B)^T op(A)^T: A and B, m and n change roles, C is the same memory.
+ */
 struct gemm gemm_swapped(const struct gemm *gemm);
 
 /* Whether pairs of bf16 are multiplied by the device's own instruction. */
@@ -63,9 +64,10 @@ void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *ou
                         struct pass *pass);
 
 /* The refusal that all implementations share: f64 on a device without. */
-bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm, char why[OP_WHY_BYTES]);
+bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm,
+                         char why[OP_WHY_BYTES]);
 
-extern const struct implementation gemm_dot_cpu, gemm_cpu, gemm_simt;
+extern const struct implementation gemm_tile_cpu, gemm_dot_cpu, gemm_cpu, gemm_simt;
 extern const struct trial_hooks gemm_trial;
 extern const struct operation gemm_operation;
 

@@ -1,11 +1,10 @@
 /* GEMM on CPU devices: one work-item per work-group, register tiles of vectors. The picture is in
  * cl/gemm_cpu.cl. */
-#include "gemm.h"
+#include "gemm_blocks.h"
 
 #include "sizes.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #define GEMM_CPU_TUNABLES(X)                                                                       \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
@@ -18,7 +17,7 @@
     X(PACK_A, "pack rows of op(A), else read them in place", 1, 0, 1)                              \
     X(PACK_B, "pack columns of op(B), else read them in place", 1, 0, 1)                           \
     X(SHARED, "pack once for all work-groups, else each for itself", 1, 0, 1)                      \
-    X(SPLIT_K, "work-groups that share the k of a block of C", 1, 1, 2, 4, 16)                     \
+    X(SPLIT_K, "work-groups that share the k of a block of C", 1, 1, 2, 4, 8, 16)                  \
     X(SWAP, "multiply as C^T = op(B)^T op(A)^T", 0, 0, 1)
 
 enum { GEMM_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -26,8 +25,6 @@ enum { GEMM_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
 static const struct tunable tunables[] = {GEMM_CPU_TUNABLES(TUNABLE_ROW)};
 
 enum {
-    /* Private memory lies on the stacks of the runtime's threads. */
-    PRIVATE_BYTES = 1024 * 1024,
     /* Fewer multiply-adds than this are not worth a work-group of their own. */
     GROUP_WORK = 1 << 16,
     /* Work-groups per core, so that the last ones to finish do not keep the others waiting long. */
@@ -36,9 +33,7 @@ enum {
      * packing, and is read in place. */
     FEW_LINES = 64,
     STREAM_DEPTH = 16, /* rows of a large op(B) that are read side by side */
-    SLICE_DEPTH = 512, /* of k, at least, for one of the work-groups that share it */
-    SPLIT_BLOCK = 64,  /* lines of C that are enough for a work-group before k is shared */
-    MAX_GRID_Z = 65535
+    SPLIT_BLOCK = 64   /* lines of C that are enough for a work-group before k is shared */
 };
 
 static size_t smaller(size_t a, size_t b) {
@@ -57,65 +52,29 @@ static size_t k_step(const struct device *device, const struct gemm *gemm) {
     return gemm_uses_bf16_dot(device, gemm) ? 2 : 1;
 }
 
-struct tiling {
-    size_t mr, nr, tiles_m, tiles_n; /* of a register tile; tiles of C */
-    size_t block_m, block_n;         /* of a work-group */
-    size_t block_k, slice_k, blocks_k;
-    size_t tile_words, panel_words; /* packed */
-};
-
-/* Rows and columns for one work-group, in tiles: as much as the tunables allow, less where there
- * would be too few work-groups, and all of about the same size. */
-static void choose_block(struct tiling *t, const struct device *device, const struct gemm *gemm,
-                         const int *values) {
-    size_t m = smaller(t->tiles_m, (size_t)values[T_MC] / t->mr);
-    size_t n = smaller(t->tiles_n, (size_t)values[T_NC] / t->nr);
-    const double items = (double)gemm->batch * values[T_SPLIT_K];
-    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK;
+static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
+                           const int *values) {
+    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK *
+                        (double)gemm->batch * values[T_SPLIT_K];
     /* Rows of op(B) that are read in place should not be cut short. */
     const unsigned per_core = values[T_PACK_B] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2;
-    double wanted = (double)device->compute_units * per_core / items;
-    if (wanted > work)
-        wanted = work;
-    while ((m > 1 || n > 1) &&
-           (double)ceil_div(t->tiles_m, m) * (double)ceil_div(t->tiles_n, n) < wanted) {
-        if (m * t->mr > n * t->nr || n == 1)
-            m = ceil_div(m, 2);
-        else
-            n = ceil_div(n, 2);
-    }
-    t->block_m = ceil_div(t->tiles_m, ceil_div(t->tiles_m, m)) * t->mr;
-    t->block_n = ceil_div(t->tiles_n, ceil_div(t->tiles_n, n)) * t->nr;
-}
-
-static struct tiling tile(const struct device *device, const struct gemm *gemm, const int *values) {
-    const size_t step = k_step(device, gemm), slices = (size_t)values[T_SPLIT_K];
-    const size_t k = gemm->k ? gemm->k : 1, slack = (size_t)values[T_VW];
-    struct tiling t = {.mr = (size_t)values[T_MR], .nr = (size_t)(values[T_NV] * values[T_VW])};
-    t.tiles_m = ceil_div(gemm->m, t.mr);
-    t.tiles_n = ceil_div(gemm->n, t.nr);
-    choose_block(&t, device, gemm, values);
-    /* Slices and blocks of about the same depth. */
-    const size_t slice = ceil_div(k, slices);
-    const size_t per_slice = ceil_div(slice, (size_t)values[T_KC]);
-    t.block_k = round_up(ceil_div(slice, per_slice), step);
-    t.slice_k = t.block_k * per_slice;
-    t.blocks_k = ceil_div(k, t.block_k);
-    t.tile_words = t.block_k / step * t.mr + slack;
-    t.panel_words = t.block_k / step * t.nr + slack;
-    return t;
-}
-
-/* Words of all packed tiles and panels. */
-static double packed_words(const struct gemm *gemm, const struct tiling *t, const int *values) {
-    const double tiles = values[T_PACK_A] ? (double)t->tiles_m * (double)t->tile_words : 0;
-    const double panels = values[T_PACK_B] ? (double)t->tiles_n * (double)t->panel_words : 0;
-    return values[T_SHARED] ? (tiles + panels) * (double)t->blocks_k * (double)gemm->batch : 0;
-}
-
-static double workspace_words(const struct gemm *gemm, const struct tiling *t, const int *values) {
-    const double sums = (double)gemm->m * (double)gemm->n * (double)gemm->batch * values[T_SPLIT_K];
-    return packed_words(gemm, t, values) + (values[T_SPLIT_K] > 1 ? sums : 0);
+    const double groups = (double)device->compute_units * per_core;
+    const size_t step = k_step(device, gemm);
+    return (struct gemm_cut){
+        .mr = (size_t)values[T_MR],
+        .nr = (size_t)(values[T_NV] * values[T_VW]),
+        .mc = (size_t)values[T_MC],
+        .nc = (size_t)values[T_NC],
+        .kc = (size_t)values[T_KC],
+        .split_k = (size_t)values[T_SPLIT_K],
+        .pack_a = values[T_PACK_A],
+        .pack_b = values[T_PACK_B],
+        .shared = values[T_SHARED],
+        .k_step = step,
+        .k_align = step,
+        .slack = (size_t)values[T_VW],
+        .groups_wanted = work < groups ? work : groups,
+    };
 }
 
 /* ---- legal values ---- */
@@ -154,24 +113,15 @@ static bool fits_in_place(const struct device *device, const struct gemm *gemm, 
                                  gemm->n >= (size_t)(values[T_NV] * values[T_VW])));
 }
 
-static bool fits_memory(const struct device *device, const struct gemm *gemm, const int *values) {
-    const struct tiling t = tile(device, gemm, values);
-    const size_t mc = (size_t)values[T_MC], nc = (size_t)values[T_NC], kc = (size_t)values[T_KC];
-    const size_t packed = (values[T_PACK_A] ? mc * kc : 0) + (values[T_PACK_B] ? t.nr * kc : 0);
-    const size_t bytes = gemm_real_bytes(gemm);
-    return (mc * nc + (values[T_SHARED] ? 0 : packed)) * bytes <= PRIVATE_BYTES &&
-           workspace_words(gemm, &t, values) * (double)bytes <=
-               (double)device->max_alloc_bytes / 4;
-}
-
 static bool fits(const struct device *device, const void *problem, const int *values) {
     const struct gemm gemm = oriented(problem, values);
+    const struct gemm_cut wanted = cut(device, &gemm, values);
     const size_t vw = (size_t)values[T_VW];
     return (gemm_uses_bf16_dot(device, &gemm) ? vw == 16 : vw * gemm_real_bytes(&gemm) <= 64) &&
            values[T_NC] >= values[T_NV] * values[T_VW] && values[T_MC] >= values[T_MR] &&
            (!values[T_SHARED] || values[T_PACK_A] || values[T_PACK_B]) &&
            registers_used(device, &gemm, values) <= registers_available(device) &&
-           fits_in_place(device, &gemm, values) && fits_memory(device, &gemm, values);
+           fits_in_place(device, &gemm, values) && gemm_blocks_fit(device, &gemm, &wanted);
 }
 
 /* ---- good values ---- */
@@ -213,6 +163,8 @@ static bool choose_tile(const struct device *device, const void *problem, int *v
             values[T_MR] = tunables[T_MR].candidates[i];
             values[T_NV] = tunables[T_NV].candidates[j];
             const double cost = tile_cost(&gemm, values);
+            if (values[T_KC] == STREAM_DEPTH && values[T_NV] == 3)
+                continue; /* no divisor of the lengths that rows usually have */
             if ((values[T_NV] == 1 || column * (size_t)values[T_NV] <= panel_bytes) &&
                 fits(device, problem, values) && (best_cost == 0 || cost <= best_cost)) {
                 best_cost = cost;
@@ -240,19 +192,6 @@ static void choose_tile_in_place(const struct device *device, const void *proble
 static bool wants_swap(const struct gemm *gemm, const int *values) {
     return gemm->trans_a == CLAT_TRANS && gemm->n <= FEW_LINES && gemm->n < gemm->m &&
            (gemm->n < (size_t)values[T_VW] || gemm->k > (size_t)tunables[T_KC].fallback);
-}
-
-/* Where there are fewer blocks of C than make the cores busy. */
-static int guess_split(const struct device *device, const struct gemm *gemm) {
-    const double blocks = (double)ceil_div(gemm->m, SPLIT_BLOCK) *
-                          (double)ceil_div(gemm->n, SPLIT_BLOCK) * (double)gemm->batch;
-    const double wanted = (double)device->compute_units * GROUPS_PER_CORE;
-    const struct tunable *split = &tunables[T_SPLIT_K];
-    unsigned i = 0;
-    while (i + 1 < tunable_count(split) && blocks * split->candidates[i] < wanted &&
-           gemm->k >= (size_t)split->candidates[i + 1] * SLICE_DEPTH)
-        i++;
-    return split->candidates[i];
 }
 
 /* Work-groups as large as the second cache, of `cache` elements, allows: a block of A, and sums. */
@@ -290,14 +229,17 @@ static void guess(const struct device *device, const void *problem, int *values)
     const double operands = ((double)gemm.m + (double)gemm.n) * (double)gemm.k * (double)bytes;
     const bool few_rows = gemm.m <= FEW_LINES, few_columns = gemm.n <= FEW_LINES;
     const bool small = operands <= (double)l2 / 2;
-    values[T_SPLIT_K] = guess_split(device, &gemm);
+    values[T_SPLIT_K] = gemm_blocks_split(device, &gemm, SPLIT_BLOCK);
     values[T_PACK_A] = !few_rows && !few_columns && !small;
     values[T_PACK_B] = values[T_PACK_A];
     if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
         values[T_KC] = STREAM_DEPTH;
     choose_tile_in_place(device, problem, values, panel);
-    values[T_UNROLL_K] = values[T_PACK_A] || values[T_PACK_B] ? 1 : 4;
+    values[T_UNROLL_K] = values[T_PACK_A] && values[T_PACK_B] ? 1 : 4;
     if (values[T_KC] == STREAM_DEPTH) {
+        /* A few long rows of blocks: cores finish together if they share k. */
+        if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4)
+            values[T_SPLIT_K] = 4;
         raise_to(device, problem, values, T_MC, round_up(gemm.m, 24) + 24);
         raise_to(device, problem, values, T_NC, 2048);
     } else {
@@ -309,49 +251,12 @@ static void guess(const struct device *device, const void *problem, int *values)
 
 /* ---- launching ---- */
 
-static void add_pass(struct launch *out, const struct pass *like, const char *kernel, size_t x,
-                     size_t y, size_t z) {
-    const size_t global[] = {x, y, z < MAX_GRID_Z ? z : MAX_GRID_Z};
-    struct pass *pass = &out->passes[out->n_passes++];
-    *pass = *like;
-    pass->kernel = kernel;
-    pass->dims = 3;
-    for (unsigned i = 0; i < 3; i++) {
-        pass->global[i] = global[i];
-        pass->local[i] = 1;
-    }
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     const struct gemm gemm = oriented(problem, values);
-    const struct tiling t = tile(device, &gemm, values);
-    const size_t words = (size_t)workspace_words(&gemm, &t, values);
-    const size_t slices = (size_t)values[T_SPLIT_K];
-    struct pass pass = {0};
-    struct gemm_params params;
-    gemm_launch_common(&gemm, values[T_SWAP], out, &pass);
+    const struct gemm_cut wanted = cut(device, &gemm, values);
+    gemm_blocks_launch(&gemm, &wanted, values[T_SWAP], out);
     text_printf(&out->defines, "#define BF16_DOT %d\n", gemm_uses_bf16_dot(device, &gemm));
-    memcpy(&params, out->params, sizeof params);
-    params.block_m = (gemm_size)t.block_m;
-    params.block_n = (gemm_size)t.block_n;
-    params.block_k = (gemm_size)t.block_k;
-    params.slice_k = (gemm_size)t.slice_k;
-    params.sums_at = (gemm_size)packed_words(&gemm, &t, values);
-    memcpy(out->params, &params, sizeof params);
-
-    if (words > 0)
-        pass_arg(&pass, ARG_WORKSPACE, 0, 0);
-    out->workspace_bytes = words * gemm_real_bytes(&gemm);
-    const size_t blocks_m = ceil_div(gemm.m, t.block_m), blocks_n = ceil_div(gemm.n, t.block_n);
-    if (values[T_SHARED])
-        add_pass(out, &pass, "pack",
-                 (values[T_PACK_A] ? ceil_div(t.tiles_m, (size_t)values[T_MC] / t.mr) : 0) +
-                     (values[T_PACK_B] ? ceil_div(t.tiles_n, (size_t)values[T_NC] / t.nr) : 0),
-                 t.blocks_k, gemm.batch);
-    add_pass(out, &pass, "gemm", blocks_n, blocks_m, gemm.batch * slices);
-    if (slices > 1)
-        add_pass(out, &pass, "reduce", blocks_n, blocks_m, gemm.batch);
     return CLAT_OK;
 }
 

@@ -1,6 +1,6 @@
 /* GEMM on CPU devices where one operand has a few rows and the other lies along k in memory: dot
  * products at the speed of memory. The picture is in cl/gemm_dot_cpu.cl. */
-#include "gemm.h"
+#include "gemm_blocks.h"
 
 #include "sizes.h"
 
@@ -11,7 +11,7 @@
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
     X(MR, "rows of the register tile", 4, 1, 2, 3, 4, 6, 8)                                        \
     X(NB, "lines of the other operand in the register tile", 4, 1, 2, 4)                           \
-    X(KC, "depth of a block", 512, 256, 512, 1024, 2048, 4096)                                    \
+    X(KC, "depth of a block", 512, 256, 512, 1024, 2048, 4096)                                     \
     X(SPLIT_K, "work-groups that share k", 1, 1, 2, 4, 8, 16)
 
 enum { GEMM_DOT_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -22,8 +22,7 @@ enum {
     MAX_ROWS = 32, /* with more, packing both operands pays */
     /* Work-groups per core, so that the last ones to finish do not keep the others waiting long. */
     GROUPS_PER_CORE = 8,
-    SHORT_LINE = 2048, /* elements */
-    MAX_GRID_Z = 65535
+    SHORT_LINE = 2048 /* elements */
 };
 
 /* Few rows of A, which many long lines of B meet. */
@@ -101,19 +100,6 @@ static void guess(const struct device *device, const void *problem, int *values)
         values[T_SPLIT_K] *= 2;
 }
 
-static void add_pass(struct launch *out, const struct pass *like, const char *kernel, size_t x,
-                     size_t y, size_t z) {
-    const size_t global[] = {x, y, z < MAX_GRID_Z ? z : MAX_GRID_Z};
-    struct pass *pass = &out->passes[out->n_passes++];
-    *pass = *like;
-    pass->kernel = kernel;
-    pass->dims = 3;
-    for (unsigned i = 0; i < 3; i++) {
-        pass->global[i] = global[i];
-        pass->local[i] = 1;
-    }
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     bool swapped;
@@ -145,11 +131,11 @@ static clat_status launch(const struct device *device, const void *problem, cons
         pass_arg(&pass, ARG_WORKSPACE, 0, 0);
     const size_t blocks_n = ceil_div(gemm.n, (size_t)params.block_n);
     if (packs)
-        add_pass(out, &pass, "pack", ceil_div(row_words * step, (size_t)params.block_k), gemm.m,
-                 gemm.batch);
-    add_pass(out, &pass, "gemm", blocks_n, 1, gemm.batch * slices);
+        gemm_add_pass(out, &pass, "pack", ceil_div(row_words * step, (size_t)params.block_k),
+                      gemm.m, gemm.batch);
+    gemm_add_pass(out, &pass, "gemm", blocks_n, 1, gemm.batch * slices);
     if (slices > 1)
-        add_pass(out, &pass, "reduce", blocks_n, 1, gemm.batch);
+        gemm_add_pass(out, &pass, "reduce", blocks_n, 1, gemm.batch);
     return CLAT_OK;
 }
 
