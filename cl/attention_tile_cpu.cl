@@ -165,12 +165,14 @@ static inline void load_query_words(uint *qt, __global const element *q,
 
 /* ---- weights ---- */
 
+#if defined(__x86_64__)
+
 /* 2^x, relative error below 7.5e-5: far less than rounding to bf16 adds. NaN stays NaN. */
 static inline float16 weight_bf16(float16 x)
 {
-    float16 rest, y, result;
+    float16 rest, result;
     __asm__("vreduceps $1, %1, %0" : "=v"(rest) : "v"(x)); /* x - floor(x) */
-    y = fma(rest, (float16)0.07802452266f, (float16)0.2260671554f);
+    float16 y = fma(rest, (float16)0.07802452266f, (float16)0.2260671554f);
     y = fma(y, rest, (float16)0.6958335405f);
     y = fma(y, rest, (float16)0.9999252186f);
     __asm__("vscalefps %2, %1, %0" : "=v"(result) : "v"(y), "v"(x)); /* y * 2^floor(x) */
@@ -188,6 +190,18 @@ static inline uint16 round_words(float16 even, float16 odd)
     __asm__("vpermw %2, %1, %0" : "=v"(result) : "v"(order), "v"(halves));
     return result;
 }
+
+#else
+
+/* Intel's compiler first makes code for no device in particular, and knows no vector registers. */
+#define weight_bf16(x) weight(x)
+
+static inline uint16 round_words(float16 even, float16 odd)
+{
+    return convert_uint16(bf16_round16(even)) | convert_uint16(bf16_round16(odd)) << 16;
+}
+
+#endif
 
 /* ---- the steps of a key block ---- */
 
