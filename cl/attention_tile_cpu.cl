@@ -15,8 +15,8 @@
  *     |  5   |    |  2   |  3   |                  |  5   |    |  2   |  3   |
  *     +------+    +------+------+                  +------+    +------+------+
  *
- * Rows of S^T make words of P^T in pairs. The kernel attention_pack comes first and lays K and V^T out
- * for all work-groups: K needs no more than padding, V its words along keys.
+ * Rows of S^T make words of P^T in pairs. The kernel attention_pack comes first and lays K and V^T
+ * out for all work-groups: K needs no more than padding, V its words along keys.
  *
  * Contract (tunables): NV vectors of queries, an even number, BK keys of a block, a multiple of 32.
  * See attention.clh for the variant; DTYPE is bf16.
@@ -42,9 +42,9 @@
 
 #include "attention_columns.clh"
 
-/* Registers that a row of a tile is apart, in memory that rows of BQ queries make. */
-#define ROW_BYTES ((long)(BQ * sizeof(float)))
 #define TILE_WORDS (VW * VW)
+/* From row to row: among BQ queries, in a packed tile. */
+#define ROW_BYTES ((long)(BQ * sizeof(float)))
 #define TILE_BYTES ((long)(VW * sizeof(uint)))
 
 /* ---- K and V, packed ---- */
@@ -128,8 +128,9 @@ attention_pack(__global const element *restrict k, __global const element *restr
     const long groups = max(1, (steps + PACKED_STEPS - 1) / PACKED_STEPS);
     const long unit = get_group_id(0) / groups;
     const int first = (int)(get_group_id(0) % groups) * PACKED_STEPS;
-    __global const element *head_k = k + head_offset(&p.k, (int)(unit / heads), (int)(unit % heads));
-    __global const element *head_v = v + head_offset(&p.v, (int)(unit / heads), (int)(unit % heads));
+    const int batch = (int)(unit / heads), head = (int)(unit % heads);
+    __global const element *head_k = k + head_offset(&p.k, batch, head);
+    __global const element *head_v = v + head_offset(&p.v, batch, head);
     __global uint *packed = workspace + p.packed + (unit * steps + first) * STEP_WORDS;
     for (int step = first; step < min(first + PACKED_STEPS, steps); step++, packed += STEP_WORDS) {
         const long key = (long)step * SIDE;
@@ -140,8 +141,8 @@ attention_pack(__global const element *restrict k, __global const element *restr
     }
 }
 
-/* Words of features, [OUT_DIM / 2][BQ]. Queries past the last one repeat it: what they give is never
- * stored. */
+/* Words of features, [OUT_DIM / 2][BQ]. Queries past the last one repeat it: what they give is
+ * never stored. */
 static inline void load_query_words(uint *qt, __global const element *q,
                                     const struct attention_params *p, const struct query_tile *t)
 {
@@ -164,12 +165,14 @@ static inline void load_query_words(uint *qt, __global const element *q,
 
 /* ---- weights ---- */
 
+#if defined(__x86_64__)
+
 /* 2^x, relative error below 7.5e-5: far less than rounding to bf16 adds. NaN stays NaN. */
 static inline float16 weight_bf16(float16 x)
 {
-    float16 rest, y, result;
+    float16 rest, result;
     __asm__("vreduceps $1, %1, %0" : "=v"(rest) : "v"(x)); /* x - floor(x) */
-    y = fma(rest, (float16)0.07802452266f, (float16)0.2260671554f);
+    float16 y = fma(rest, (float16)0.07802452266f, (float16)0.2260671554f);
     y = fma(y, rest, (float16)0.6958335405f);
     y = fma(y, rest, (float16)0.9999252186f);
     __asm__("vscalefps %2, %1, %0" : "=v"(result) : "v"(y), "v"(x)); /* y * 2^floor(x) */
@@ -187,6 +190,18 @@ static inline uint16 round_words(float16 even, float16 odd)
     __asm__("vpermw %2, %1, %0" : "=v"(result) : "v"(order), "v"(halves));
     return result;
 }
+
+#else
+
+/* Intel's compiler first makes code for no device in particular, and knows no vector registers. */
+#define weight_bf16(x) weight(x)
+
+static inline uint16 round_words(float16 even, float16 odd)
+{
+    return convert_uint16(bf16_round16(even)) | convert_uint16(bf16_round16(odd)) << 16;
+}
+
+#endif
 
 /* ---- the steps of a key block ---- */
 
@@ -401,7 +416,8 @@ attention(ATTENTION_PARAMETERS, __global const uint *workspace)
             weigh_run(st, finite, sum, p.log2_scale, &r);
             add_run(ot, st, packed, &r);
             if (!only_finite)
-                add_no_numbers(ot, st, head_v + tile.first * p.v.seq, &p, &t, &tile, MASK_WORDS, &r);
+                add_no_numbers(ot, st, head_v + tile.first * p.v.seq, &p, &t, &tile, MASK_WORDS,
+                               &r);
         }
     }
     TILE_RELEASE();

@@ -3,11 +3,12 @@
 
 #include "sizes.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #define ATTENTION_TILE_CPU_TUNABLES(X)                                                             \
-    X(NV, "vectors of queries in a tile", 4, 2, 4, 6, 8)                                           \
+    X(NV, "vectors of queries in a tile", 2, 2, 4, 6, 8)                                           \
     X(BK, "keys of a block", 128, 32, 64, 96, 128, 192, 256)                                       \
     X(SPLIT, "work-groups for each core, by splitting keys", 8, 0, 4, 8, 16)
 
@@ -25,6 +26,20 @@ enum {
     MIN_QUERIES = 5
 };
 
+static size_t padded_dim(const struct attention *a) {
+    return round_up(a->head_dim, SIDE);
+}
+
+/* Of the packed K and V of one key head. */
+static size_t packed_bytes(const struct attention *a) {
+    return ceil_div(a->seq_k, SIDE) * (SIDE * padded_dim(a) + LANES) * sizeof(uint32_t);
+}
+
+static bool can_be_packed(const struct attention *a) {
+    size_t bytes;
+    return size_multiply(a->batch * a->kv_heads, packed_bytes(a), &bytes) && bytes < SIZE_MAX / 2;
+}
+
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     const struct attention *a = problem;
     if (!device->is_cpu)
@@ -33,6 +48,8 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
         snprintf(why, OP_WHY_BYTES, "not bf16 in native precision");
     else if (a->seq_q < MIN_QUERIES)
         snprintf(why, OP_WHY_BYTES, "fewer than %d queries", MIN_QUERIES);
+    else if (!can_be_packed(a))
+        snprintf(why, OP_WHY_BYTES, "packed, K and V overflow 64 bits");
     else if (!device_can(device, CAP_BF16_TILE))
         snprintf(why, OP_WHY_BYTES, "the CPU has no bf16 tiles");
     else
@@ -44,10 +61,6 @@ static bool prefers(const struct device *device) {
     return device->is_cpu;
 }
 
-static size_t padded_dim(const struct attention *a) {
-    return round_up(a->head_dim, SIDE);
-}
-
 /* Mirrors the private arrays of the kernel: words of Q^T, S^T and O^T. */
 static bool fits(const struct device *device, const void *problem, const int *values) {
     (void)device;
@@ -55,18 +68,20 @@ static bool fits(const struct device *device, const void *problem, const int *va
     return (dim / 2 + (size_t)values[T_BK] + dim) * queries * sizeof(float) <= PRIVATE_BYTES;
 }
 
+/* Few queries keep scores in the first cache; K and V that the second does not hold are worth
+ * reading for more of them. */
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct attention *a = problem;
+    const size_t more = 6 * LANES;
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     if (a->mask != NULL && cols == 1)
         values[T_BK] = 64; /* small tiles follow an irregular mask more closely */
     while (!attention_tiles_agree((size_t)values[T_BK], cols) && values[T_BK] > SIDE)
         values[T_BK] /= 2;
-    if (a->seq_q <= SIDE || (a->mask != NULL && rows == 1) ||
-        !attention_tiles_agree((size_t)values[T_NV] * LANES, rows) ||
-        attention_groups(a, (size_t)values[T_NV] * LANES) < 2 * device->compute_units)
-        values[T_NV] = 2;
+    if (packed_bytes(a) > device->l2_bytes && (a->mask == NULL || rows > 1) &&
+        attention_tiles_agree(more, rows) && attention_groups(a, more) >= 2 * device->compute_units)
+        values[T_NV] = 6;
 }
 
 /* Packed K and V of all key heads behind the partial results of a split. */
@@ -74,13 +89,12 @@ static void add_packed(const struct attention *a, struct launch *out) {
     struct attention_params params;
     struct pass *pack = &out->passes[0];
     const size_t units = a->batch * a->kv_heads, steps = ceil_div(a->seq_k, SIDE);
-    const size_t step_words = SIDE * padded_dim(a) + LANES;
     const size_t start = round_up(out->workspace_bytes, LANES * sizeof(uint32_t));
     memcpy(&params, out->params, sizeof params);
     params.packed = (attention_size)(start / sizeof(uint32_t));
     memcpy(out->params, &params, sizeof params);
     /* One word at least: OpenCL knows no empty buffer. */
-    out->workspace_bytes = start + (units * steps * step_words + 1) * sizeof(uint32_t);
+    out->workspace_bytes = start + units * packed_bytes(a) + sizeof(uint32_t);
     pack->dims = 1;
     pack->global[0] = units * (steps > 0 ? ceil_div(steps, PACKED_STEPS) : 1);
     pack->local[0] = 1;
