@@ -14,4 +14,8 @@ static inline size_t round_up(size_t x, size_t step) {
     return ceil_div(x, step) * step;
 }
 
+static inline size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 #endif

@@ -52,6 +52,22 @@ static void verify(const clat_attention_problem *problem) {
     clat_plan_release(plan);
 }
 
+/* Head dimensions that are no multiple of a vector: elements of f16 and bf16 lie at odd addresses.
+ * With guesses, so that vectors are as long as the device's. */
+static void test_odd_dimensions(void **state) {
+    (void)state;
+    static const size_t dims[] = {17, 20, 31, 100};
+    for (unsigned i = 0; i < 16; i++) {
+        clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
+        problem.heads = 2;
+        problem.head_dim = dims[i % 4];
+        problem.dtype = i / 4 % 2 ? CLAT_BF16 : CLAT_F16;
+        problem.seq_q = i / 8 ? 40 : 1;
+        problem.seq_k = 77;
+        verify(&problem);
+    }
+}
+
 static void test_combinations(void **state) {
     const struct implementation *impl = *(const struct implementation *const *)*state;
     struct device *device = &harness_context()->device;
@@ -193,6 +209,7 @@ int main(void) {
     harness_add("simt combinations", test_combinations, &implementations[1]);
     harness_add("decode combinations", test_combinations, &implementations[2]);
     harness_add("cpu_tile combinations", test_combinations, &implementations[3]);
+    harness_add("odd dimensions", test_odd_dimensions, NULL);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("awkward relatives", test_awkward, NULL);
     harness_add("wrong results", test_wrong_results, NULL);

@@ -86,27 +86,34 @@ static void test_combinations(void **state) {
     combinations_free(&list);
 }
 
-/* A guess is legal, whatever the shape. */
+static void check_guess_of(const struct implementation *impl, const clat_gemm_problem *problem) {
+    struct device *device = &harness_context()->device;
+    struct gemm gemm;
+    char why[OP_WHY_BYTES];
+    assert_ok(gemm_normalise(&gemm, problem));
+    if (impl->supports(device, &gemm, why))
+        check_guesses(impl, device, &gemm);
+}
+
+/* A guess is legal, whatever the shape, also where a batch that reads the same matrix again and
+ * again leaves little memory for what is packed and for sums. */
 static void test_guesses_fit(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 2, 3, 5, 8, 13, 40, 100, 1000, 5000, 100000};
+    static const size_t depths[] = {64, 300, 5000}, batches[] = {1, 20000};
     static const clat_dtype dtypes[] = {CLAT_F32, CLAT_F64, CLAT_F16, CLAT_BF16};
     enum { SIZES = sizeof sizes / sizeof *sizes };
-    struct device *device = &harness_context()->device;
     for (size_t i = 0; i < sizeof implementations / sizeof *implementations; i++)
-        for (size_t s = 0; s < (size_t)SIZES * SIZES * 4; s++) {
-            const struct implementation *impl = implementations[i];
-            clat_gemm_problem problem = make_problem(impl, 0);
-            struct gemm gemm;
-            char why[OP_WHY_BYTES];
+        for (size_t s = 0; s < (size_t)SIZES * SIZES * 4 * 6; s++) {
+            clat_gemm_problem problem = make_problem(implementations[i], 0);
+            const size_t rest = s / SIZES / SIZES;
             problem.m = sizes[s % SIZES], problem.n = sizes[s / SIZES % SIZES];
-            problem.dtype = dtypes[s / SIZES / SIZES];
+            problem.dtype = dtypes[rest % 4];
+            problem.k = depths[rest / 4 % 3];
+            problem.batch = batches[rest / 12];
             problem.dtype_c = CLAT_DTYPE_DEFAULT;
-            problem.lda = problem.ldc = 0;
-            assert_ok(gemm_normalise(&gemm, &problem));
-            if (!impl->supports(device, &gemm, why))
-                continue;
-            check_guesses(impl, device, &gemm);
+            problem.lda = problem.ldb = problem.ldc = 0;
+            check_guess_of(implementations[i], &problem);
         }
 }
 

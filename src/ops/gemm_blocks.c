@@ -11,10 +11,6 @@ enum {
     GROUPS_PER_CORE = 4
 };
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* Rows and columns for one work-group, in tiles: as much as the cut allows, less where there would
  * be too few work-groups, and all of about the same size. */
 static void choose_block(struct gemm_blocks *b, const struct gemm *gemm,
@@ -62,11 +58,6 @@ bool gemm_blocks_fit(const struct device *device, const struct gemm *gemm,
            b.workspace_words * (double)real <= (double)device->max_alloc_bytes / 4;
 }
 
-/* PACK_TILES, PACK_PANELS of cl/gemm_blocks.clh. */
-static size_t pack_share(size_t tiles) {
-    return ceil_div(tiles, 4);
-}
-
 void gemm_blocks_launch(const struct gemm *gemm, const struct gemm_cut *cut, bool swapped,
                         struct launch *out) {
     const struct gemm_blocks b = gemm_blocks_make(gemm, cut);
@@ -84,11 +75,16 @@ void gemm_blocks_launch(const struct gemm *gemm, const struct gemm_cut *cut, boo
     if (b.workspace_words > 0)
         pass_arg(&pass, ARG_WORKSPACE, 0, 0);
     out->workspace_bytes = (size_t)b.workspace_words * gemm_real_bytes(gemm);
+    /* Small shares, so that cores finish together. */
+    const size_t pack_tiles = ceil_div(cut->mc / cut->mr, 4);
+    const size_t pack_panels = ceil_div(cut->nc / cut->nr, 4);
+    text_printf(&out->defines, "#define PACK_TILES %zu\n#define PACK_PANELS %zu\n", pack_tiles,
+                pack_panels);
     const size_t blocks_m = ceil_div(gemm->m, b.block_m), blocks_n = ceil_div(gemm->n, b.block_n);
     if (cut->shared)
         gemm_add_pass(out, &pass, "pack",
-                      (cut->pack_a ? ceil_div(b.tiles_m, pack_share(cut->mc / cut->mr)) : 0) +
-                          (cut->pack_b ? ceil_div(b.tiles_n, pack_share(cut->nc / cut->nr)) : 0),
+                      (cut->pack_a ? ceil_div(b.tiles_m, pack_tiles) : 0) +
+                          (cut->pack_b ? ceil_div(b.tiles_n, pack_panels) : 0),
                       b.blocks_k, gemm->batch);
     gemm_add_pass(out, &pass, "gemm", blocks_n, blocks_m, gemm->batch * cut->split_k);
     if (cut->split_k > 1)

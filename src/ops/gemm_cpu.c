@@ -37,10 +37,6 @@ enum {
     SPLIT_BLOCK = 64   /* lines of C that are enough for a work-group before k is shared */
 };
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* ---- the problem as one set of values sees it ---- */
 
 static struct gemm oriented(const void *problem, const int *values) {
