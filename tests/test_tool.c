@@ -132,7 +132,9 @@ static const struct usage usages[] = {
     {"unknown device", "info --device 'no such device'", "no such device", 1},
     {"unwritable JSON", "info --json /no/such/directory/out.json", "/no/such/directory", 1},
     {"JSON into a directory", "info --json /", "directory", 1},
-    {"unknown implementation", "bench gemm --m 8 --n 8 --k 8 --implementation abacus", "abacus", 1},
+    {"unknown implementation", "bench gemm --m 8 --n 8 --k 8 --implementation abacus", "abacus", 2},
+    {"unknown implementation of a check", "check --implementation abacus", "abacus", 2},
+    {"help of help", "help help", "Commands:", 0},
 };
 
 static void test_usage(void **state) {

@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-static const char *const every[] = {"cpu", "cpu_dot", "cpu_tile", "decode", "simt"};
-
 static const struct column columns[] = {{"operation", -40},   {"impl", -9},    {"tunables", -28},
                                         {"error/bound", -15}, {"verdict", -8}, {"", -22}};
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
@@ -134,8 +132,8 @@ out:
 static bool check_all(struct check *check, const char *op) {
     struct spec specs[SUITE_MAX];
     const size_t count = fill(specs, op, check->depth);
-    const size_t n_names = check->depth == ALL ? sizeof every / sizeof every[0] : 1;
-    const char *const *names = check->depth == ALL ? every : &check->implementation;
+    const size_t n_names = check->depth == ALL ? SPEC_N_IMPLEMENTATIONS : 1;
+    const char *const *names = check->depth == ALL ? spec_implementations : &check->implementation;
     bool ok = true;
     table_head(check->file, columns, N_COLUMNS);
     for (size_t i = 0; i < n_names; i++)
@@ -178,8 +176,8 @@ int command_check(int argc, char **argv) {
     bool quick = false, all = false;
     const char *const *words;
     const struct arg args[] = {
-        {"implementation", ARG_STRING, &check.implementation, "NAME",
-         "only this one: cpu, simt, ...", NULL, 0, NULL},
+        {"implementation", ARG_STRING, &check.implementation, "NAME", spec_implementation_help,
+         NULL, 0, NULL},
         {"all", ARG_FLAG, &all, NULL, "every combination, with each implementation that runs here",
          NULL, 0, NULL},
         {"seed", ARG_SIZE, &seed, "N", "other random operands", NULL, 0, NULL},
@@ -204,6 +202,8 @@ int command_check(int argc, char **argv) {
         tool_error("--all goes with neither --quick nor --implementation");
         return TOOL_USAGE;
     }
+    if (!spec_knows_implementation(check.implementation))
+        return TOOL_USAGE;
     check.depth = quick ? QUICK : all ? ALL : USUAL;
     check.seed = seed;
     return run_check(&common, &check, n_words ? words[0] : NULL) ? TOOL_OK : TOOL_FAILED;

@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
         return TOOL_OK;
     }
     const bool help = strcmp(argv[1], "help") == 0;
-    if (help && argc == 3)
+    if (help && argc == 3 && strcmp(argv[2], "help") != 0)
         return run_command(2, (char *[]){argv[2], (char[]){"--help"}, NULL});
     if (help || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_usage(stdout);

@@ -239,13 +239,12 @@ static bool add_row(json_t *rows, const char *what, double value, const char *un
 
 static bool report_row(FILE *file, json_t *rows, const char *what, double value, const char *unit) {
     char number[32];
-    fprintf(file, "%-58s %8s %s\n", what, format_number(number, sizeof number, value), unit);
+    fprintf(file, "%-66s %8s %s\n", what, format_number(number, sizeof number, value), unit);
     return add_row(rows, what, value, unit);
 }
 
 static bool bench_first_calls(const struct tool_common *common, FILE *file, json_t *rows) {
-    static const char *const steps[N_STEPS] = {"create the context", "plan",
-                                               "first run and its end"};
+    static const char *const steps[N_STEPS] = {[PLAN] = "plan", [RUN] = "first run and its end"};
     struct first_calls calls[] = {
         {.what = "caches empty"},
         {.what = "our cache filled, the driver's empty", .keep_ours = true},
@@ -265,9 +264,12 @@ static bool bench_first_calls(const struct tool_common *common, FILE *file, json
         double cold[FIRST_CALLS];
         for (int i = 0; i < FIRST_CALLS; i++)
             cold[i] = calls[c].sample[PLAN][i] + calls[c].sample[RUN][i];
+        snprintf(what, sizeof what, "driver and context, %s", calls[c].what);
+        ok = ok && report_row(file, rows, what, median(calls[c].sample[CONTEXT], FIRST_CALLS) * 1e3,
+                              "ms");
         snprintf(what, sizeof what, "GEMM plan and first run, %s", calls[c].what);
         ok = ok && report_row(file, rows, what, median(cold, FIRST_CALLS) * 1e3, "ms");
-        for (int s = 0; s < N_STEPS && ok; s++) {
+        for (int s = PLAN; s < N_STEPS && ok; s++) {
             snprintf(what, sizeof what, "    %s", steps[s]);
             ok = report_row(file, rows, what, median(calls[c].sample[s], FIRST_CALLS) * 1e3, "ms");
         }

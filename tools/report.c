@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const struct column columns[] = {
-    {"operation", -38}, {"impl", -4},           {"tunables", -28},    {"ms", 6},
+    {"operation", -38}, {"impl", -9},           {"tunables", -28},    {"ms", 6},
     {"GFLOP/s", 7},     {"ratio to peer", -23}, {"error/bound", -15}, {"ok?", -4},
 };
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };

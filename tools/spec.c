@@ -6,6 +6,15 @@
 
 const char *const spec_op_names[SPEC_N_OPS] = {"gemm", "attention", "mha"};
 
+const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS] = {"cpu", "cpu_dot", "cpu_tile",
+                                                                  "decode", "simt"};
+const char spec_implementation_help[] = "only this one: cpu, cpu_dot, cpu_tile, decode or simt";
+
+bool spec_knows_implementation(const char *name) {
+    return !name || find_word(name, spec_implementations, SPEC_N_IMPLEMENTATIONS) >= 0 ||
+           tool_error("no implementation \"%s\": see --help", name);
+}
+
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const clat_dtype dtypes[] = {CLAT_F32, CLAT_F64, CLAT_F16, CLAT_BF16};
 static const char *const precision_words[] = {"f32", "native"};
@@ -67,8 +76,8 @@ void spec_args(struct arg *rows, struct spec_options *o) {
          "attention: full, causal, window:L,R, longformer:W,G, csr:BLOCK,DENSITY, "
          "longrow:BLOCK",
          NULL, 0, &o->attention_given},
-        {"implementation", ARG_STRING, &o->implementation, "NAME", "only this one: cpu, simt, ...",
-         NULL, 0, NULL},
+        {"implementation", ARG_STRING, &o->implementation, "NAME", spec_implementation_help, NULL,
+         0, NULL},
         {"tunables", ARG_STRING, &o->tunables, "LIST",
          "these values, as \"MR=8 NV=2\"; needs --implementation", NULL, 0, NULL},
     };

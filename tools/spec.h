@@ -27,6 +27,14 @@ struct spec {
 
 extern const char *const spec_op_names[SPEC_N_OPS];
 
+/* Of all operators together. */
+enum { SPEC_N_IMPLEMENTATIONS = 5 };
+extern const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS];
+extern const char spec_implementation_help[];
+
+/* False, and stderr knows, where none has this name. NULL is fine. */
+bool spec_knows_implementation(const char *name);
+
 /* The problem that an operator's options start from. */
 struct spec spec_default(enum spec_op op);
 

@@ -132,6 +132,8 @@ void suite_list(FILE *file) {
 size_t suite_from_options(struct spec out[SUITE_MAX], const char *word,
                           const struct spec_options *options) {
     const int op = find_word(word, spec_op_names, SPEC_N_OPS);
+    if (!spec_knows_implementation(options->implementation))
+        return 0;
     if (options->gemm_given || options->attention_given || options->any_given) {
         if (op >= 0)
             return spec_from_options(&out[0], (enum spec_op)op, options) ? 1 : 0;

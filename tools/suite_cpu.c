@@ -188,7 +188,7 @@ const struct suite suites_cpu[] = {
      1},
     {"batched", "many small matrices", batched, "openblas,onednn", 2},
     {"storage", "f16 and bf16 as stored types", storage, "f32", 0.6},
-    {"native", "bf16 by the CPU's own dot products", native, "f32,onednn", 0.8},
+    {"native", "bf16 by the CPU's own dot products or tiles", native, "f32,onednn", 0.8},
     {"attention-table", "lengths, head dimensions, causal, grouped heads", attention_table,
      "gemm,unfused-openblas", 0.4},
     {"sparse-cpu", "windows, block lists, skewed lists", sparse_cpu, "gemm,tiles", 1},

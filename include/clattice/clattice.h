@@ -13,7 +13,9 @@
  *
  * Conventions
  *   - Sizes, strides and offsets count elements, not bytes, unless the name says `bytes`.
- *   - Problems and options are plain structs. Start from the *_INIT macro, set what differs.
+ *   - Problems and options are plain structs. Start from the *_INIT macro, set what differs. The
+ *     macros are designated initialisers: C99, or C++20. Older C++: start from `= {}`, set
+ *     also what the macro sets.
  *     Strings and arrays in them are copied; nothing is kept after the call returns.
  *   - Outputs come first. A failed call leaves its outputs NULL and the context usable.
  *   - Every function may be called from any thread unless it says otherwise; a context, a plan and
@@ -91,9 +93,10 @@ CLAT_API const char *clat_status_name(clat_status status);
 CLAT_API const char *clat_status_meaning(clat_status status);
 
 /*
- * The sentence for the last clattice call of the calling thread: it names the argument at fault, or
- * the OpenCL call with its code, or holds the compiler's log. "" after a call that succeeded. Valid
- * until the thread's next clattice call. Works before any context exists.
+ * The sentence for the last call of the calling thread that returned a clat_status: it names the
+ * argument at fault, or the OpenCL call with its code, or holds the compiler's log. "" after a call
+ * that succeeded. Valid until the thread's next call that returns a clat_status; accessors and
+ * releases leave it alone. Works before any context exists.
  */
 CLAT_API const char *clat_error_text(void);
 
@@ -121,8 +124,10 @@ typedef enum clat_dtype {
  */
 typedef enum clat_precision {
     CLAT_PRECISION_F32 = 0,   /* operands are widened, products and sums are f32 */
-    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0, and attention may round its
-                                 weights to the stored type before they multiply V */
+    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0, and attention in bf16 may
+                                 round its weights to bf16 before they multiply V, and take
+                                 exponentials that are off by 2^-13 relatively: so logsumexp by
+                                 2^-13 */
 } clat_precision;
 
 /* Bytes of one element; 0 for a value that is not a type. */
@@ -180,8 +185,8 @@ CLAT_API clat_status clat_context_create_with(clat_context **out, cl_context cl,
 
 /* Gives the handle up; NULL is fine. Plans and masks made from it stay usable until their own
  * release. On PoCL, when the last of the process's contexts and its plans are gone, up to four
- * programs that it compiled and ran go to the disk cache, which takes about as long as compiling
- * their kernels did; later processes find them there. */
+ * programs that this last context compiled and ran go to the disk cache, which takes about as long
+ * as compiling their kernels did; later processes find them there. */
 CLAT_API void clat_context_release(clat_context *ctx);
 
 /* The OpenCL objects of the context: borrowed, retain them to keep them. */
@@ -223,8 +228,9 @@ typedef enum clat_transpose { CLAT_NO_TRANS = 0, CLAT_TRANS = 1 } clat_transpose
 
 /*
  * C = alpha op(A) op(B) + beta C in f32, as in BLAS: op(A) is m x k, op(B) k x n, C m x n.
- * Offsets and leading dimensions in elements. The plan behind it is cached in the context, so only
- * the first call of a problem compiles. Errors: those of clat_gemm_plan and clat_gemm_run.
+ * Offsets and leading dimensions in elements, 0 as leading dimension: tight. The plan behind it is
+ * cached in the context, so only the first call of a problem compiles. Errors: those of
+ * clat_gemm_plan and clat_gemm_run.
  *
  *     clat_sgemm(ctx, queue, CLAT_ROW_MAJOR, CLAT_NO_TRANS, CLAT_NO_TRANS, m, n, k,
  *                1.0f, a, 0, k, b, 0, n, 0.0f, c, 0, n, 0, NULL, NULL);
@@ -254,8 +260,8 @@ CLAT_API clat_status clat_dgemm(clat_context *ctx, cl_command_queue queue, clat_
  */
 typedef struct clat_plan_info {
     const char *op;             /* "gemm", "attention", "mha" */
-    const char *implementation; /* "cpu", "simt"; "none" for a zero-sized problem;
-                                   "composite" for a plan made of others */
+    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "simt"; "none" for
+                                   a zero-sized problem; "composite" for a plan made of others */
     const char *tunables;       /* "MR=12 NV=2 KC=384" */
     const char *tunables_from;  /* "caller", "guess", the tuned file and its entry, or
                                    "parts" */
@@ -337,7 +343,12 @@ CLAT_API void clat_mask_release(clat_mask *mask);
  *
  * op(A) is m x k, op(B) is k x n. beta = 0 never reads C, alpha = 0 never reads A or B. Arithmetic
  * is f32 (f64 for f64), with one rounding on the way to C. Zero sizes are legal: m, n or batch = 0
- * does nothing; k = 0 gives act(beta C + bias).
+ * does nothing; k = 0 gives act(beta C + bias). C must not overlap A, B or the bias.
+ *
+ * A leading dimension is the distance between neighbouring rows of the matrix as it is stored, in
+ * column-major between neighbouring columns. A is stored as m x k, transposed as k x m; B as k x n,
+ * transposed as n x k. So in row-major lda >= k, transposed lda >= m; in column-major lda >= m,
+ * transposed lda >= k; likewise for B and C.
  * After: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
  */
 typedef enum clat_activation {
@@ -362,7 +373,7 @@ typedef struct clat_gemm_problem {
     clat_layout layout;
     clat_transpose trans_a, trans_b;
     size_t m, n, k;
-    size_t lda, ldb, ldc; /* 0: tight */
+    size_t lda, ldb, ldc; /* see above. 0: tight */
     clat_dtype dtype;     /* A and B */
     clat_dtype dtype_c;   /* C and bias. DEFAULT: dtype. f32 is also legal for f16 and bf16 */
     size_t batch;
@@ -372,7 +383,8 @@ typedef struct clat_gemm_problem {
     clat_bias bias;                      /* the same bias for every batch element */
     clat_activation activation;
     clat_precision precision;   /* f16 and bf16 only; ignored for f32 and f64 */
-    const char *implementation; /* NULL: the best. "cpu", "simt": that one or an error */
+    const char *implementation; /* NULL: the best. "cpu", "cpu_dot", "cpu_tile", "simt": that one
+                                   or an error */
     const char *tunables;       /* NULL: tuned values, else a guess. "MR=8 NV=2": these over the
                                    guess; requires `implementation` */
 } clat_gemm_problem;
@@ -386,12 +398,19 @@ typedef struct clat_gemm_args {
     double alpha, beta;                  /* strided batching; rounded to f32 unless f64 */
     cl_mem bias;                         /* when the problem has one */
     size_t bias_offset;
-    /* CLAT_BATCH_OFFSETS: `batch` entries each. Offsets are cl_ulong, in elements, added to those
-     * above; the caller vouches for them, they are not checked. alphas and betas have the
-     * arithmetic type, f32 or f64. */
+    /* CLAT_BATCH_OFFSETS: `batch` entries each, all five required. Offsets are cl_ulong, in
+     * elements, added to those above; the caller vouches for them, they are not checked. alphas and
+     * betas have the arithmetic type, f32 or f64, and stand for alpha and beta above, which are
+     * ignored, as are the problem's strides. */
     cl_mem a_offsets, b_offsets, c_offsets, alphas, betas;
-    cl_mem workspace; /* NULL: the context's pool. Else at least workspace_bytes of the plan, used
-                         by nothing else meanwhile; not looked at when that is 0 */
+    /* NULL: a buffer from the context's pool. Each run gets one of its own until its last command
+     * has finished, or one that an earlier command of the same in-order queue uses; so several
+     * threads and queues may run one plan at once. From the ninth buffer of a size in flight on,
+     * the queue waits for the oldest. The pool goes with the context and its last plan; before
+     * that, idle buffers go when a larger one takes their place.
+     * Else at least workspace_bytes of the plan, used by nothing else until the run has finished;
+     * not looked at when that is 0. */
+    cl_mem workspace;
 } clat_gemm_args;
 
 #define CLAT_GEMM_ARGS_INIT                                                                        \
@@ -421,9 +440,14 @@ CLAT_API clat_status clat_gemm(clat_context *ctx, cl_command_queue queue,
  *     P = softmax of S over the visible j,      O[b,h,i,:] = sum_j P[b,h,i,j] V[b,h',j,:]
  *     logsumexp[b,h,i] = log sum_j exp(S[b,h,i,j])            (natural logarithm)
  *
- * in O(seq) memory. Vaswani et al. 2017; tiled with online softmax after Dao, "FlashAttention-2",
- * 2023; grouped heads after Ainslie et al. 2023.
+ * in O(seq) memory. batch, heads or seq_q = 0 does nothing; seq_k = 0 gives O = 0 and logsumexp =
+ * -infinity, and K and V may be NULL. Vaswani et al. 2017; tiled with online softmax after Dao,
+ * "FlashAttention-2", 2023; grouped heads after Ainslie et al. 2023.
  */
+
+/* Of each of Q, K, V and O on its own: all zero means tight BHND. Else `feature` must not be 0,
+ * unless head_dim is 1. A batch, head or seq stride of 0 repeats an input; O must not overlap
+ * itself. */
 typedef struct clat_strides {
     size_t batch, head, seq, feature; /* elements between neighbours */
 } clat_strides;
@@ -440,12 +464,12 @@ typedef struct clat_attention_problem {
     size_t seq_q, seq_k;
     size_t head_dim;          /* 1 .. 256 */
     clat_strides q, k, v, o;  /* all zero: BHND. Packed QKV: three views of one buffer */
-    double scale;             /* 0: 1 / sqrt(head_dim) */
+    double scale;             /* 0: 1 / sqrt(head_dim). May be negative; must be finite */
     const clat_mask *mask;    /* NULL: every key is visible */
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
-    const char *implementation, *tunables; /* as in clat_gemm_problem; there is also
-                                              "decode", for CPUs and at most 4 queries */
+    const char *implementation, *tunables; /* as in clat_gemm_problem, but "cpu", "cpu_tile",
+                                              "simt", "decode" (CPUs, at most 4 queries) */
 } clat_attention_problem;
 
 #define CLAT_ATTENTION_PROBLEM_INIT                                                                \
@@ -483,18 +507,21 @@ CLAT_API clat_status clat_attention(clat_context *ctx, cl_command_queue queue,
  *     Y = attention(q, k, v) Wo^T + bo   Y: batch x seq x embed
  *
  * Row-major and dense. Wqkv is (heads + 2 kv_heads) head_dim x embed: all query heads, then key,
- * then value heads; Wo is embed x heads head_dim. One plan of three; needs workspace.
- * Implementations are chosen for each part.
+ * then value heads; Wo is embed x heads head_dim. bqkv has (heads + 2 kv_heads) head_dim elements,
+ * bo has embed. All operands have the problem's type. One plan of three; needs workspace.
+ * Implementations are chosen for each part, hence there are no tunables here.
  */
 typedef struct clat_mha_problem {
-    clat_dtype dtype;
+    clat_dtype dtype; /* f32, f16 or bf16; f64 is an INVALID_TYPE */
     size_t batch, seq, embed;
-    size_t heads, kv_heads, head_dim; /* kv_heads 0: heads; head_dim 0: embed / heads */
-    double scale;                     /* 0: 1 / sqrt(head_dim) */
-    const clat_mask *mask;
-    bool bias;                  /* bqkv and bo are present */
-    clat_precision precision;   /* of every part; f16 and bf16 only */
-    const char *implementation; /* NULL: the best for each part; else used for all parts */
+    size_t heads, kv_heads, head_dim; /* kv_heads 0: heads. head_dim 0: embed / heads, which must
+                                         be whole */
+    double scale;                     /* as in clat_attention_problem */
+    const clat_mask *mask;            /* over seq x seq. NULL: every key is visible */
+    bool bias;                        /* bqkv and bo are present */
+    clat_precision precision;         /* of every part; f16 and bf16 only */
+    const char *implementation; /* NULL: the best for each part; else used for all parts, so one
+                                   that both operators have: "cpu", "cpu_tile", "simt" */
 } clat_mha_problem;
 
 #define CLAT_MHA_PROBLEM_INIT                                                                      \
@@ -505,7 +532,8 @@ typedef struct clat_mha_args {
     size_t x_offset, w_qkv_offset, w_o_offset, y_offset; /* elements */
     cl_mem b_qkv, b_o;                                   /* when the problem has a bias */
     size_t b_qkv_offset, b_o_offset;
-    cl_mem workspace;
+    cl_mem workspace; /* as in clat_gemm_args, for what passes between the parts. What a part needs
+                         itself, such as packed operands, is from the pool in any case */
 } clat_mha_args;
 
 #define CLAT_MHA_ARGS_INIT                                                                         \
@@ -538,8 +566,8 @@ typedef struct clat_verdict {
     char where[96]; /* the worst output: "c[3][17] of batch 0" */
 } clat_verdict;
 
-/* Operands are allocated and filled here. Errors: INVALID_ARGUMENT, UNSUPPORTED (GEMM with lists of
- * offsets), INVALID_SIZE, OUT_OF_MEMORY, OPENCL_ERROR. */
+/* Operands are allocated and filled here; the trial keeps the plan alive. Errors: INVALID_ARGUMENT,
+ * UNSUPPORTED (GEMM with lists of offsets), INVALID_SIZE, OUT_OF_MEMORY, OPENCL_ERROR. */
 CLAT_API clat_status clat_trial_create(clat_trial **out, const clat_plan *plan, uint64_t seed);
 
 /* Enqueues the trial's own plan, or another plan for the very same problem, `repeats` times, waits,
@@ -558,7 +586,8 @@ CLAT_API clat_status clat_trial_verify(clat_trial *trial, const clat_plan *plan,
  * offset of its first element. Borrowed; NULL when there is no such operand. */
 CLAT_API cl_mem clat_trial_buffer(const clat_trial *trial, const char *name, size_t *offset);
 
-/* The host's copy of an input as it was uploaded, in its element type; borrowed. */
+/* The host's copy of an input as it was uploaded, in its element type, from its first element to
+ * its last, strides as in the problem. Borrowed, until the trial's release; NULL for an output. */
 CLAT_API const void *clat_trial_host(const clat_trial *trial, const char *name);
 
 /* The in-order queue the trial uses; borrowed. */
@@ -588,7 +617,7 @@ typedef struct clat_tune_progress {
 typedef bool (*clat_tune_fn)(void *user, const clat_tune_progress *progress);
 
 typedef struct clat_tune_options {
-    double budget_seconds;      /* for all problems together; 0: 60 */
+    double budget_seconds;      /* for all problems together; 0: 60. Not negative */
     const char *implementation; /* NULL: all that support the problem */
     clat_tune_fn progress;      /* NULL: none */
     void *user;
@@ -598,7 +627,8 @@ typedef struct clat_tune_options {
 #define CLAT_TUNE_OPTIONS_INIT                                                                     \
     { 0 }
 
-/* Errors: INVALID_ARGUMENT, INVALID_CONTEXT (plans of another context), CANCELLED (after saving),
+/* `options` may be NULL; no plans, count = 0, is nothing to do. Errors: INVALID_ARGUMENT,
+ * INVALID_CONTEXT (plans of another context), CANCELLED (after saving),
  * IO_ERROR (the file could not be written; the values are in use all the same), and those of
  * planning and running. */
 CLAT_API clat_status clat_tune(clat_context *ctx, size_t count, const clat_plan *const *plans,
