@@ -235,7 +235,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
         values[T_KC] = STREAM_DEPTH;
     choose_tile_in_place(device, problem, values, panel);
-    values[T_UNROLL_K] = values[T_PACK_A] && values[T_PACK_B] ? 1 : 4;
+    /* Unrolling is worth the time to compile it where short sums come in batches. */
+    values[T_UNROLL_K] = gemm.batch > 1 && !(values[T_PACK_A] && values[T_PACK_B]) ? 4 : 1;
     if (values[T_KC] == STREAM_DEPTH) {
         /* A few long rows of blocks: cores finish together if they share k. */
         if (gemm.m >= 8 && gemm.k >= 4 * GEMM_SLICE_DEPTH && values[T_SPLIT_K] < 4 &&

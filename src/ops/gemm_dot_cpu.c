@@ -11,7 +11,7 @@
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
     X(MR, "rows of the register tile", 4, 1, 2, 3, 4, 6, 8)                                        \
     X(NB, "lines of the other operand in the register tile", 4, 1, 2, 4)                           \
-    X(KC, "depth of a block", 512, 256, 512, 1024, 2048, 4096)                                     \
+    X(KC, "depth of a block", 256, 128, 256, 512, 1024, 2048)                                      \
     X(SPLIT_K, "work-groups that share k", 1, 1, 2, 4, 8, 16)
 
 enum { GEMM_DOT_CPU_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -32,10 +32,15 @@ static bool suits(const struct gemm *gemm) {
            gemm->k >= (gemm->m < 8 ? SHORT_LINE / 8 : SHORT_LINE / 2);
 }
 
+/* Few columns instead. With more of them, vectors across the columns serve better (`cpu`). */
+static bool suits_swapped(const struct gemm *other) {
+    return suits(other) && other->m < MAX_ROWS / 2;
+}
+
 /* With the operand that has few rows as A. */
 static struct gemm oriented(const struct gemm *gemm, bool *swapped) {
     const struct gemm other = gemm_swapped(gemm);
-    *swapped = !suits(gemm) || (suits(&other) && other.m < gemm->m);
+    *swapped = !suits(gemm) || (suits_swapped(&other) && other.m < gemm->m);
     return *swapped ? other : *gemm;
 }
 
@@ -62,7 +67,7 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     const struct gemm *gemm = problem, other = gemm_swapped(gemm);
     if (!device->is_cpu)
         snprintf(why, OP_WHY_BYTES, "the device is no CPU");
-    else if (!suits(gemm) && !suits(&other))
+    else if (!suits(gemm) && !suits_swapped(&other))
         snprintf(why, OP_WHY_BYTES, "not %d or fewer rows against many long lines of k", MAX_ROWS);
     else if (!fits_packed(device, gemm))
         snprintf(why, OP_WHY_BYTES, "packed rows would take too much memory");
