@@ -33,6 +33,7 @@ enum {
     /* What meets so few rows or columns of the other operand is used too little to be worth
      * packing, and is read in place. */
     FEW_LINES = 64,
+    MANY_ROWS = 768,
     STREAM_DEPTH = 16, /* rows of a large op(B) that are read side by side */
     SPLIT_BLOCK = 64   /* lines of C that are enough for a work-group before k is shared */
 };
@@ -232,6 +233,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     values[T_SPLIT_K] = gemm_blocks_split(device, &gemm, SPLIT_BLOCK);
     values[T_PACK_A] = !few_rows && !few_columns && !small;
     values[T_PACK_B] = values[T_PACK_A];
+    if (values[T_PACK_A] && gemm.m > MANY_ROWS)
+        values[T_KC] = 128; /* leaves the first cache to a wide panel, which reads A less often */
     if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
         values[T_KC] = STREAM_DEPTH;
     choose_tile_in_place(device, problem, values, panel);
