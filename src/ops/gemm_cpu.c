@@ -216,7 +216,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     const size_t bytes = gemm_real_bytes(problem), native = device->f32_lanes * 4u / bytes;
     const size_t l1 = device->l1_bytes ? device->l1_bytes : 32 * 1024;
     const size_t l2 = device->l2_bytes ? device->l2_bytes : 512 * 1024;
-    const size_t panel = l1 * 2 / 3; /* the rest of the first cache is for the other operand */
+    size_t panel = l1 * 2 / 3; /* the rest of the first cache is for the other operand */
     values[T_VW] = native >= 16 ? 16 : native >= 8 ? 8 : 4;
     if (gemm_uses_bf16_dot(device, problem))
         values[T_VW] = 16;
@@ -233,8 +233,11 @@ static void guess(const struct device *device, const void *problem, int *values)
     values[T_SPLIT_K] = gemm_blocks_split(device, &gemm, SPLIT_BLOCK);
     values[T_PACK_A] = !few_rows && !few_columns && !small;
     values[T_PACK_B] = values[T_PACK_A];
-    if (values[T_PACK_A] && gemm.m > MANY_ROWS)
-        values[T_KC] = 128; /* leaves the first cache to a wide panel, which reads A less often */
+    if (values[T_PACK_A] && gemm.m > MANY_ROWS) {
+        /* Panels of 32 columns, which leave little over at the edge, and of little depth. */
+        values[T_KC] = 128;
+        panel = smaller(panel, 32 * 128 * bytes);
+    }
     if (few_rows && !few_columns && gemm.trans_b == CLAT_NO_TRANS)
         values[T_KC] = STREAM_DEPTH;
     choose_tile_in_place(device, problem, values, panel);
