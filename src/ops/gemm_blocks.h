@@ -18,7 +18,7 @@ struct gemm_cut {
     bool pack_a, pack_b;  /* or read in place */
     bool shared;          /* pack in a pass of its own */
     size_t k_step;        /* elements of k in a word */
-    size_t k_align;       /* elements of k that are multiplied at a time */
+    size_t k_align;       /* blocks are multiples of so many elements of k */
     size_t slack;         /* words after each packed tile or panel */
     double groups_wanted; /* work-groups, at least, where there is enough work for them */
 };

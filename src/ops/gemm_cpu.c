@@ -57,7 +57,8 @@ static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
     /* Rows of op(B) that are read in place should not be cut short. */
     const unsigned per_core = values[T_PACK_B] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2;
     const double groups = (double)device->compute_units * per_core;
-    const size_t step = k_step(device, gemm);
+    const size_t step = k_step(device, gemm), vector = step * (size_t)values[T_VW];
+    const bool whole = (size_t)values[T_KC] % vector == 0;
     return (struct gemm_cut){
         .mr = (size_t)values[T_MR],
         .nr = (size_t)(values[T_NV] * values[T_VW]),
@@ -69,7 +70,7 @@ static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
         .pack_b = values[T_PACK_B],
         .shared = values[T_SHARED],
         .k_step = step,
-        .k_align = step,
+        .k_align = whole ? vector : step, /* packing goes by whole vectors */
         .slack = (size_t)values[T_VW],
         .groups_wanted = work < groups ? work : groups,
     };
