@@ -55,6 +55,24 @@ bool peer_supports(const struct peer *peer, clat_context *ctx, const struct spec
     return false;
 }
 
+void *peer_host_output(size_t bytes) {
+    void *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    if (memory)
+        memset(memory, 0xff, bytes);
+    else
+        tool_error("out of memory");
+    return memory;
+}
+
+bool peer_publish_host(const struct spec *spec, clat_trial *trial, const void *result) {
+    const size_t bytes = clat_dtype_bytes(spec->dtype);
+    size_t elements, offset;
+    cl_mem buffer = clat_trial_buffer(trial, spec_output(spec, &elements), &offset);
+    return tool_cl(clEnqueueWriteBuffer(clat_trial_queue(trial), buffer, CL_TRUE, offset * bytes,
+                                        elements * bytes, result, 0, NULL, NULL),
+                   "clEnqueueWriteBuffer");
+}
+
 void *peer_open(const struct peer *peer, clat_context *ctx, const struct spec *spec,
                 clat_trial *trial) {
     void *state = calloc(1, peer->state_bytes);

@@ -55,6 +55,11 @@ extern const struct peer peer_peak;   /* fused multiply-adds in registers */
 bool peer_supports(const struct peer *peer, clat_context *ctx, const struct spec *spec,
                    char why[PEER_WHY_BYTES]);
 
+/* For a peer that computes on the host: memory for its result, full of NaN and touched before it is
+ * timed, to be freed; NULL after an error. And the way of that result into the trial's output. */
+void *peer_host_output(size_t bytes);
+bool peer_publish_host(const struct spec *spec, clat_trial *trial, const void *result);
+
 /* A state, or NULL. */
 void *peer_open(const struct peer *peer, clat_context *ctx, const struct spec *spec,
                 clat_trial *trial);

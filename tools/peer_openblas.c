@@ -149,21 +149,15 @@ static bool open_state(void *opaque, clat_context *ctx, const struct spec *spec,
     state->trial = trial;
     state->a = clat_trial_host(trial, "a");
     state->b = clat_trial_host(trial, "b");
-    state->c = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    state->c = peer_host_output(bytes);
     if (!state->c)
-        return tool_error("out of memory");
-    memset(state->c, 0xff, bytes); /* NaN; and touched before it is timed */
+        return false;
     return spec->batch == 1 || choose(state);
 }
 
 static bool publish(void *opaque) {
     const struct state *state = opaque;
-    const size_t bytes = clat_dtype_bytes(state->spec->dtype);
-    size_t elements, offset;
-    cl_mem buffer = clat_trial_buffer(state->trial, spec_output(state->spec, &elements), &offset);
-    return tool_cl(clEnqueueWriteBuffer(clat_trial_queue(state->trial), buffer, CL_TRUE,
-                                        offset * bytes, elements * bytes, state->c, 0, NULL, NULL),
-                   "clEnqueueWriteBuffer");
+    return peer_publish_host(state->spec, state->trial, state->c);
 }
 
 const struct peer peer_openblas = {.name = "openblas",

@@ -28,6 +28,14 @@ static void choose_block(struct gemm_blocks *b, const struct gemm *gemm,
     b->block_n = ceil_div(b->tiles_n, ceil_div(b->tiles_n, n)) * cut->nr;
 }
 
+double gemm_groups_wanted(const struct device *device, const struct gemm *gemm, int split,
+                          unsigned per_core, double least) {
+    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) *
+                        (double)gemm->batch * split / least;
+    const double groups = (double)device->compute_units * per_core;
+    return work < groups ? work : groups;
+}
+
 struct gemm_blocks gemm_blocks_make(const struct gemm *gemm, const struct gemm_cut *cut) {
     const size_t k = gemm->k ? gemm->k : 1;
     struct gemm_blocks b = {.tiles_m = ceil_div(gemm->m, cut->mr),

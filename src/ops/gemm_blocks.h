@@ -32,6 +32,10 @@ struct gemm_blocks {
     double packed_words, workspace_words; /* of all tiles and panels; with the sums of slices */
 };
 
+/* So many for each core, less where one would have fewer than `least` multiply-adds. */
+double gemm_groups_wanted(const struct device *device, const struct gemm *gemm, int split,
+                          unsigned per_core, double least);
+
 struct gemm_blocks gemm_blocks_make(const struct gemm *gemm, const struct gemm_cut *cut);
 
 /* Whether the work-groups' private memory and the workspace are large enough. */

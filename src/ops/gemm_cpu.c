@@ -33,7 +33,7 @@ enum {
     /* What meets so few rows or columns of the other operand is used too little to be worth
      * packing, and is read in place. */
     FEW_LINES = 64,
-    MANY_ROWS = 768,
+    MANY_ROWS = 768,   /* of a product whose panels are better shallow */
     STREAM_DEPTH = 16, /* rows of a large op(B) that are read side by side */
     SPLIT_BLOCK = 64   /* lines of C that are enough for a work-group before k is shared */
 };
@@ -52,11 +52,8 @@ static size_t k_step(const struct device *device, const struct gemm *gemm) {
 
 static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
                            const int *values) {
-    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK *
-                        (double)gemm->batch * values[T_SPLIT_K];
     /* Rows of op(B) that are read in place should not be cut short. */
     const unsigned per_core = values[T_PACK_B] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2;
-    const double groups = (double)device->compute_units * per_core;
     const size_t step = k_step(device, gemm), vector = step * (size_t)values[T_VW];
     const bool whole = (size_t)values[T_KC] % vector == 0;
     return (struct gemm_cut){
@@ -72,7 +69,7 @@ static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
         .k_step = step,
         .k_align = whole ? vector : step, /* packing goes by whole vectors */
         .slack = (size_t)values[T_VW],
-        .groups_wanted = work < groups ? work : groups,
+        .groups_wanted = gemm_groups_wanted(device, gemm, values[T_SPLIT_K], per_core, GROUP_WORK),
     };
 }
 

@@ -44,10 +44,7 @@ static struct gemm oriented(const void *problem, const int *values) {
 
 static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
                            const int *values) {
-    const double work = (double)gemm->m * (double)gemm->n * (double)(gemm->k + 1) / GROUP_WORK *
-                        (double)gemm->batch * values[T_SPLIT_K];
-    const double groups =
-        (double)device->compute_units * (values[T_SHARED] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2);
+    const unsigned per_core = values[T_SHARED] ? GROUPS_PER_CORE : GROUPS_PER_CORE / 2;
     return (struct gemm_cut){
         .mr = SIDE,
         .nr = SIDE,
@@ -61,7 +58,7 @@ static struct gemm_cut cut(const struct device *device, const struct gemm *gemm,
         .k_step = 2,
         .k_align = DEPTH,
         .slack = VECTOR_WORDS,
-        .groups_wanted = work < groups ? work : groups,
+        .groups_wanted = gemm_groups_wanted(device, gemm, values[T_SPLIT_K], per_core, GROUP_WORK),
     };
 }
 
