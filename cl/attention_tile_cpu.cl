@@ -205,6 +205,27 @@ static inline uint16 round_words(float16 even, float16 odd)
 
 /* ---- the steps of a key block ---- */
 
+/* Sums 0 .. 3 += two tiles from `a` on times two from `b` on. */
+static inline void multiply_tiles(__global const uint *a, const float *b)
+{
+    TILE_LOAD(4, a, TILE_BYTES);
+    TILE_LOAD(6, b, ROW_BYTES);
+    TILE_LOAD(7, b + VW, ROW_BYTES);
+    TILE_DOT(0, 4, 6);
+    TILE_LOAD(5, a + TILE_WORDS, TILE_BYTES);
+    TILE_DOT(1, 4, 7);
+    TILE_DOT(2, 5, 6);
+    TILE_DOT(3, 5, 7);
+}
+
+static inline void store_sums(float *sums)
+{
+    TILE_STORE(0, sums, ROW_BYTES);
+    TILE_STORE(1, sums + VW, ROW_BYTES);
+    TILE_STORE(2, sums + VW * BQ, ROW_BYTES);
+    TILE_STORE(3, sums + VW * BQ + VW, ROW_BYTES);
+}
+
 /* 32 keys, 32 queries. */
 static inline void score_step(float *st, const uint *qt, __global const uint *k)
 {
@@ -212,20 +233,9 @@ static inline void score_step(float *st, const uint *qt, __global const uint *k)
     TILE_ZERO(1);
     TILE_ZERO(2);
     TILE_ZERO(3);
-    for (int d = 0; d < OUT_DIM; d += SIDE, k += 2 * TILE_WORDS, qt += SIDE / 2 * BQ) {
-        TILE_LOAD(4, k, TILE_BYTES);
-        TILE_LOAD(6, qt, ROW_BYTES);
-        TILE_LOAD(7, qt + VW, ROW_BYTES);
-        TILE_DOT(0, 4, 6);
-        TILE_LOAD(5, k + TILE_WORDS, TILE_BYTES);
-        TILE_DOT(1, 4, 7);
-        TILE_DOT(2, 5, 6);
-        TILE_DOT(3, 5, 7);
-    }
-    TILE_STORE(0, st, ROW_BYTES);
-    TILE_STORE(1, st + VW, ROW_BYTES);
-    TILE_STORE(2, st + VW * BQ, ROW_BYTES);
-    TILE_STORE(3, st + VW * BQ + VW, ROW_BYTES);
+    for (int d = 0; d < OUT_DIM; d += SIDE, k += 2 * TILE_WORDS, qt += SIDE / 2 * BQ)
+        multiply_tiles(k, (const float *)qt);
+    store_sums(st);
 }
 
 /* `highest` grows to the maximum of `keys` rows of two vectors. */
@@ -290,20 +300,9 @@ static inline void add_values(float *ot, const float *pt, __global const uint *v
     TILE_LOAD(1, ot + VW, ROW_BYTES);
     TILE_LOAD(2, ot + VW * BQ, ROW_BYTES);
     TILE_LOAD(3, ot + VW * BQ + VW, ROW_BYTES);
-    for (; keys > 0; keys -= SIDE, pt += SIDE / 2 * BQ, v += STEP_WORDS) {
-        TILE_LOAD(4, v, TILE_BYTES);
-        TILE_LOAD(6, pt, ROW_BYTES);
-        TILE_LOAD(7, pt + VW, ROW_BYTES);
-        TILE_DOT(0, 4, 6);
-        TILE_LOAD(5, v + TILE_WORDS, TILE_BYTES);
-        TILE_DOT(1, 4, 7);
-        TILE_DOT(2, 5, 6);
-        TILE_DOT(3, 5, 7);
-    }
-    TILE_STORE(0, ot, ROW_BYTES);
-    TILE_STORE(1, ot + VW, ROW_BYTES);
-    TILE_STORE(2, ot + VW * BQ, ROW_BYTES);
-    TILE_STORE(3, ot + VW * BQ + VW, ROW_BYTES);
+    for (; keys > 0; keys -= SIDE, pt += SIDE / 2 * BQ, v += STEP_WORDS)
+        multiply_tiles(v, pt);
+    store_sums(ot);
 }
 
 static inline void add_run(float *ot, const float *st, __global const uint *packed,

@@ -377,22 +377,25 @@ static void test_bench_scaled_peers(void **state) {
     json_decref(json);
 }
 
-/* BLAS that computes wrong, put before the real one, is not compared. */
-static void test_bench_wrong_peer(void **state) {
-    (void)state;
+/* Puts functions of ours before those of a library, until LD_PRELOAD is unset. */
+static void preload(const char *name, const char *functions) {
     char library[256], line[512], sanitizer[256];
     const char *usual = getenv("ASAN_OPTIONS");
     if (usual) { /* it wants to be loaded first */
         snprintf(sanitizer, sizeof sanitizer, "%s:verify_asan_link_order=0", usual);
         setenv("ASAN_OPTIONS", sanitizer, 1);
     }
-    snprintf(library, sizeof library, "%s/wrong.so", harness_temp_dir());
-    snprintf(line, sizeof line,
-             "echo 'void cblas_sgemm(void) {} int dnnl_sgemm(void) { return 0; } "
-             "int dnnl_primitive_execute(void) { return 0; }' | cc -x c -shared -fPIC -o '%s' -",
-             library);
+    snprintf(library, sizeof library, "%s/%s.so", harness_temp_dir(), name);
+    snprintf(line, sizeof line, "echo '%s' | cc -x c -shared -fPIC -o '%s' -", functions, library);
     assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
     setenv("LD_PRELOAD", library, 1);
+}
+
+/* BLAS that computes wrong, put before the real one, is not compared. */
+static void test_bench_wrong_peer(void **state) {
+    (void)state;
+    preload("wrong", "void cblas_sgemm(void) {} int dnnl_sgemm(void) { return 0; } "
+                     "int dnnl_primitive_execute(void) { return 0; }");
     int status = run("bench gemm --m 40 --n 40 --k 40 --peer openblas,onednn --reps 1");
     assert_int_equal(status, 0);
     expect_output("wrong openblas");
@@ -508,19 +511,7 @@ static void test_bench_kv_heads_0(void **state) {
 /* A CLBlast that fails, put before the real one: our own row and the other peer's stay. */
 static void test_bench_failing_peer(void **state) {
     (void)state;
-    char library[256], line[512], sanitizer[256];
-    const char *usual = getenv("ASAN_OPTIONS");
-    if (usual) { /* it wants to be loaded first */
-        snprintf(sanitizer, sizeof sanitizer, "%s:verify_asan_link_order=0", usual);
-        setenv("ASAN_OPTIONS", sanitizer, 1);
-    }
-    snprintf(library, sizeof library, "%s/failing.so", harness_temp_dir());
-    snprintf(line, sizeof line,
-             "echo 'int CLBlastSgemmWithTempBuffer(void) { return -4; }' | "
-             "cc -x c -shared -fPIC -o '%s' -",
-             library);
-    assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
-    setenv("LD_PRELOAD", library, 1);
+    preload("failing", "int CLBlastSgemmWithTempBuffer(void) { return -4; }");
     const int status = run("bench gemm --m 40 --n 40 --k 40 --peer clblast,openblas --reps 1");
     unsetenv("LD_PRELOAD");
     assert_int_equal(status, 0);

@@ -255,12 +255,7 @@ static bool open_panels(void *state, clat_context *ctx, const struct spec *spec,
 
 static bool publish(void *opaque) {
     const struct state *state = opaque;
-    size_t elements, offset;
-    cl_mem buffer = clat_trial_buffer(state->trial, spec_output(state->spec, &elements), &offset);
-    return tool_cl(clEnqueueWriteBuffer(clat_trial_queue(state->trial), buffer, CL_TRUE,
-                                        offset * sizeof(float), elements * sizeof(float), state->o,
-                                        0, NULL, NULL),
-                   "clEnqueueWriteBuffer");
+    return peer_publish_host(state->spec, state->trial, state->o);
 }
 
 #define UNFUSED_PEER(name_, open_)                                                                 \

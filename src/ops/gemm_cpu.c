@@ -135,14 +135,17 @@ static double tile_cost(const struct gemm *gemm, const int *values) {
            (double)ceil_div(gemm->n, nr);
 }
 
-/* The largest candidate of one tunable that is `limit` or less, with which the others fit. */
+/* The largest candidate of one tunable that is `limit` or less, with which the others fit; else the
+ * value stays. */
 static void raise_to(const struct device *device, const void *problem, int *values, unsigned index,
                      size_t limit) {
+    const int before = values[index];
     for (unsigned i = tunable_count(&tunables[index]); i-- > 0;) {
         values[index] = tunables[index].candidates[i];
         if ((size_t)values[index] <= limit && fits(device, problem, values))
             return;
     }
+    values[index] = before;
 }
 
 /* The register tile of least cost of which a panel takes no more than `panel_bytes`; false where
