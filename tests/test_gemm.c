@@ -204,15 +204,16 @@ static void test_column_major(void **state) {
 
 /* A problem that an implementation takes, with edges on all sides. */
 static clat_gemm_problem example(unsigned impl) {
-    enum { F32_NN = 0, F32_NT = 1, F32_TN = 2, NATIVE_TT = 11, NATIVE_NT = 12 };
+    enum { F32_NN = 0, F32_NT = 1, F32_TN = 2, F32_TT = 3, NATIVE_TT = 11, NATIVE_NT = 12 };
     const char *name = implementations[impl].name, *label = implementations[impl].label;
     const bool tiles = strcmp(name, "cpu_tile") == 0, swapped = strstr(label, "in place swapped");
     const bool dot = strcmp(name, "cpu_dot") == 0;
-    clat_gemm_problem problem = make_problem(&variants[tiles     ? (swapped ? NATIVE_TT : NATIVE_NT)
-                                                       : swapped ? F32_TN
-                                                       : dot     ? F32_NT
-                                                                 : F32_NN],
-                                             impl);
+    const unsigned variant =
+        tiles     ? (swapped ? NATIVE_TT : NATIVE_NT)
+        : swapped ? F32_TN
+        : dot     ? (strstr(label, "split") ? F32_TT : F32_NT) /* packs rows, or not */
+                  : F32_NN;
+    clat_gemm_problem problem = make_problem(&variants[variant], impl);
     problem.bias = CLAT_BIAS_NONE;
     if (tiles)
         set_shape(&problem, 40, 45, 64, 2);
