@@ -74,7 +74,7 @@ DEFINE_FINISHES(VW)
 #endif
 
 /* sum += the tile's rows times the panel's columns, at step k. */
-static inline void multiply_step(vec sum[MR][NV], tile_pointer tile, long lda, panel_pointer panel,
+ALWAYS_INLINE void multiply_step(vec sum[MR][NV], tile_pointer tile, long lda, panel_pointer panel,
                                  long ldb, long k)
 {
     words x[NV];
@@ -84,7 +84,7 @@ static inline void multiply_step(vec sum[MR][NV], tile_pointer tile, long lda, p
         sum[i][v] = MULTIPLY_ADD(TILE_WORD(tile, lda, i, k), x[v], sum[i][v]);
 }
 
-static inline void multiply(vec sum[MR][NV], tile_pointer tile, long lda, panel_pointer panel,
+ALWAYS_INLINE void multiply(vec sum[MR][NV], tile_pointer tile, long lda, panel_pointer panel,
                             long ldb, long steps)
 {
     long k = 0;

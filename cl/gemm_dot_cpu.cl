@@ -90,7 +90,7 @@ typedef __global const element *row_pointer;
  * begin with whole vectors. Asks for the same of the next block, every `tiles`th line from line
  * `tile` on: what one row tile reads from memory, the others of a block find in the cache, and
  * memory should not rest meanwhile. With more tiles than lines it may. */
-static inline void multiply(vec sum[MR][NB], row_pointer a, long lda, __global const element *b,
+ALWAYS_INLINE void multiply(vec sum[MR][NB], row_pointer a, long lda, __global const element *b,
                             long ldb, long first, long end, long depth, long tile, long tiles)
 {
     const long whole = min(end, depth / K_STEP);
