@@ -25,9 +25,12 @@
  * Contract (tunables): VW lanes of a vector, NV vectors and MR rows of a register tile, BK keys of
  * a block, PACK 1 to copy K and V blocks into private memory (needed for anything but f32 with
  * HEAD_DIM a multiple of MR), 0 to read them where they lie. See attention.clh for the variant.
+ * BF16_DOT 1: products are of pairs of bf16 (bf16_pair.clh), neighbours in features for S^T, in keys
+ * for O^T, weights rounded to bf16 among them; VW is 16, MR even, PACK 1, DTYPE bf16.
  */
-#if !defined(VW) || !defined(NV) || !defined(MR) || !defined(BK) || !defined(PACK)
-#error "attention_cpu.cl: VW, NV, MR, BK and PACK must be defined"
+#if !defined(VW) || !defined(NV) || !defined(MR) || !defined(BK) || !defined(PACK) ||              \
+    !defined(BF16_DOT)
+#error "attention_cpu.cl: a tunable or BF16_DOT is not defined"
 #endif
 
 #define BQ (NV * VW)
@@ -37,20 +40,64 @@
 #include "attention.clh"
 #include "attention_cpu.clh"
 
+/* What is multiplied: steps of K_STEP elements along the sum. */
+#if BF16_DOT
+#include "attention_bf16.clh"
+#define K_STEP 2
+typedef uint word;
+typedef uint16 words;
+#define MULTIPLY_ADD(a, b, sum) bf16_dot((words)(a), b, sum)
+#else
+#define K_STEP 1
+typedef float word;
+typedef vec words;
+#define MULTIPLY_ADD(a, b, sum) fma((words)(a), b, sum)
+#endif
+#define STEPS(n) (((n) + K_STEP - 1) / K_STEP)
+
 #define OUT_DIM ROUND_UP(HEAD_DIM, MR)
-#define PACKED_LD ROUND_UP(OUT_DIM, VW) /* also the rows of Q^T and O^T in memory */
+#define PACKED_LD ROUND_UP(OUT_DIM, K_STEP * VW) /* also the rows of O^T in memory */
+#define KEY_WORDS (PACKED_LD / K_STEP)           /* also the rows of Q^T */
 #define RUN_KEYS MR
 #define RUN_VECTORS 1
 
 #include "attention_columns.clh"
 
 #if PACK
-typedef const float *rows_of;
+typedef const word *rows_of;
 #else
-typedef __global const float *rows_of;
+typedef __global const word *rows_of;
 #endif
 
 /* ---- rows of the caller's tensors ---- */
+
+#if BF16_DOT
+
+#define load_queries load_query_words
+
+static inline void pack_keys(word *packed, __global const element *k, long seq, long feature,
+                             int count)
+{
+    for (int key = 0; key < count; key++)
+        for (int d = 0; d < PACKED_LD; d += VW)
+            VSTORE(16, load_elements(k + key * seq, feature, d),
+                   (ushort *)(packed + key * KEY_WORDS) + d);
+}
+
+/* The partner of a last key without one is 0. */
+static inline void pack_values(word *packed, __global const element *v, long seq, long feature,
+                               int count)
+{
+    for (int key = 0; key < count; key += 2, packed += PACKED_LD)
+        for (int d = 0; d < PACKED_LD; d += VW) {
+            ushort16 odd = 0;
+            if (key + 1 < count)
+                odd = load_elements(v + (key + 1) * seq, feature, d);
+            VSTORE(16, bf16_pair(load_elements(v + key * seq, feature, d), odd), packed + d);
+        }
+}
+
+#else
 
 /* Queries past the last one repeat it: what they give is never stored. */
 static inline void load_queries(float *qt, __global const element *q,
@@ -77,6 +124,11 @@ static inline void pack_block(float *packed, __global const element *x, long seq
         for (int d = 0; d < PACKED_LD; d += VW)
             VSTORE(VW, load_features(x + row * seq, feature, d), packed + row * PACKED_LD + d);
 }
+
+#define pack_keys pack_block
+#define pack_values pack_block
+
+#endif
 
 /* For each of n vectors, n <= NV a constant once all is inlined: loops over n itself would be seen too
  * early, and stay loops. */
@@ -122,7 +174,7 @@ static inline void pack_block(float *packed, __global const element *x, long seq
 
 /* S^T for MR keys, of which `count` exist: the others repeat the last one, and are overwritten or
  * never looked at. `top` grows to the maximum. */
-ALWAYS_INLINE void score_keys(float *st, vec *top, const float *qt, rows_of k, long ld, int count,
+ALWAYS_INLINE void score_keys(float *st, vec *top, const word *qt, rows_of k, long ld, int count,
                               const int vectors)
 {
     vec s[MR][NV];
@@ -133,13 +185,13 @@ ALWAYS_INLINE void score_keys(float *st, vec *top, const float *qt, rows_of k, l
     UNROLL for (int i = 0; i < MR; i++)
         EACH_VECTOR(v, vectors)
             s[i][v] = 0;
-    for (int d = 0; d < HEAD_DIM; d++) {
-        vec x[NV];
+    for (int d = 0; d < STEPS(HEAD_DIM); d++) {
+        words x[NV];
         EACH_VECTOR(v, vectors)
             x[v] = VLOAD(VW, qt + d * BQ + v * VW);
         UNROLL for (int i = 0; i < MR; i++)
             EACH_VECTOR(v, vectors)
-                s[i][v] = fma((vec)row[i][d], x[v], s[i][v]);
+                s[i][v] = MULTIPLY_ADD(row[i][d], x[v], s[i][v]);
     }
     UNROLL for (int i = 0; i < MR; i++)
         EACH_VECTOR(v, vectors) {
@@ -148,7 +200,7 @@ ALWAYS_INLINE void score_keys(float *st, vec *top, const float *qt, rows_of k, l
         }
 }
 
-static inline void score_run(float *st, vec *top, const float *qt, rows_of k, long ld,
+static inline void score_run(float *st, vec *top, const word *qt, rows_of k, long ld,
                              const struct run *r)
 {
     const int column = r->vector * VW;
@@ -166,6 +218,36 @@ static inline void score_run(float *st, vec *top, const float *qt, rows_of k, lo
 #undef SCORE
 }
 
+/* The weights of K_STEP keys from `key` on, of which those from `end` on do not exist, take the place
+ * of their scores; words that of the first half of them. `mark`: hidden keys get HIDDEN_WEIGHT. */
+#if BF16_DOT
+#define WEIGH_KEYS(st, key, end, column, highest, log2_scale, added, mark)                         \
+    {                                                                                              \
+        const float *s = st + (key) * BQ + (column);                                               \
+        const vec even = VLOAD(VW, s);                                                             \
+        vec odd = -INFINITY;                                                                       \
+        if ((key) + 1 < (end))                                                                     \
+            odd = VLOAD(VW, s + BQ);                                                               \
+        const vec low = weight_bf16((even - (highest)) * log2_scale);                              \
+        const vec high = weight_bf16((odd - (highest)) * log2_scale);                              \
+        words w = round_words(low, high);                                                          \
+        if (mark)                                                                                  \
+            w |= (even == -INFINITY ? (words)0x8000 : 0) |                                         \
+                 (odd == -INFINITY ? (words)0x80000000 : 0);                                       \
+        added += low + high;                                                                       \
+        VSTORE(VW, w, (word *)st + (key) / 2 * BQ + (column));                                     \
+    }
+#else
+#define WEIGH_KEYS(st, key, end, column, highest, log2_scale, added, mark)                         \
+    {                                                                                              \
+        float *s = st + (key) * BQ + (column);                                                     \
+        const vec score = VLOAD(VW, s);                                                            \
+        const vec w = weight((score - (highest)) * log2_scale);                                    \
+        added += w;                                                                                \
+        VSTORE(VW, (mark) && score == -INFINITY ? (vec)HIDDEN_WEIGHT : w, s);                      \
+    }
+#endif
+
 /* P^T from S^T, added up in `sum`. */
 static inline void weigh_run(float *st, const vec *top, vec *sum, float log2_scale,
                              const struct run *r)
@@ -175,13 +257,9 @@ static inline void weigh_run(float *st, const vec *top, vec *sum, float log2_sca
 #define WEIGH(n)                                                                                   \
     EACH_VECTOR(v, n)                                                                             \
         highest[v] = top[r->vector + v], added[v] = 0;                                             \
-    for (int key = r->key; key < end; key++)                                                       \
-        EACH_VECTOR(v, n) {                                                                       \
-            float *s = st + key * BQ + (r->vector + v) * VW;                                       \
-            const vec w = weight((VLOAD(VW, s) - highest[v]) * log2_scale);                        \
-            added[v] += w;                                                                         \
-            VSTORE(VW, w, s);                                                                      \
-        }                                                                                          \
+    for (int key = r->key; key < end; key += K_STEP)                                               \
+        EACH_VECTOR(v, n)                                                                          \
+            WEIGH_KEYS(st, key, end, (r->vector + v) * VW, highest[v], log2_scale, added[v], 0)    \
     EACH_VECTOR(v, n)                                                                             \
     sum[r->vector + v] += added[v]
     WITH_VECTORS(r->vectors, WEIGH)
@@ -189,20 +267,20 @@ static inline void weigh_run(float *st, const vec *top, vec *sum, float log2_sca
 }
 
 /* O^T += V^T P^T for MR features. */
-ALWAYS_INLINE void add_values(float *ot, const float *pt, rows_of v, long ld, int count,
+ALWAYS_INLINE void add_values(float *ot, const word *pt, rows_of v, long ld, int count,
                               const int vectors)
 {
     vec sum[MR][NV];
     UNROLL for (int i = 0; i < MR; i++)
         EACH_VECTOR(n, vectors)
             sum[i][n] = VLOAD(VW, ot + i * BQ + n * VW);
-    for (int key = 0; key < count; key++) {
-        vec w[NV];
+    for (int key = 0; key < STEPS(count); key++) {
+        words w[NV];
         EACH_VECTOR(n, vectors)
             w[n] = VLOAD(VW, pt + key * BQ + n * VW);
         UNROLL for (int i = 0; i < MR; i++)
             EACH_VECTOR(n, vectors)
-                sum[i][n] = fma((vec)v[i], w[n], sum[i][n]);
+                sum[i][n] = MULTIPLY_ADD(v[i], w[n], sum[i][n]);
         v += ld;
     }
     UNROLL for (int i = 0; i < MR; i++)
@@ -210,11 +288,11 @@ ALWAYS_INLINE void add_values(float *ot, const float *pt, rows_of v, long ld, in
             VSTORE(VW, sum[i][n], ot + i * BQ + n * VW);
 }
 
-static inline void add_run(float *ot, const float *pt, rows_of v, long ld, const struct run *r)
+static inline void add_run(float *ot, const float *st, rows_of v, long ld, const struct run *r)
 {
     const int column = r->vector * VW;
-    v += r->key * ld;
-    pt += r->key * BQ + column;
+    const word *pt = (const word *)st + r->key / K_STEP * BQ + column;
+    v += r->key / K_STEP * ld;
 #define ADD(n)                                                                                     \
     for (int d = 0; d < OUT_DIM; d += MR)                                                          \
     add_values(ot + d * BQ + column, pt, v + d, ld, r->keys, n)
@@ -227,6 +305,16 @@ static inline void add_run(float *ot, const float *pt, rows_of v, long ld, const
 /* Whether a block of V holds neither: if so, a weight of 0 is all it takes to hide a key. */
 static inline bool is_finite(rows_of v, long ld, int count)
 {
+#if BF16_DOT
+    const words low = 0x7f80, high = 0x7f800000;
+    int16 bad = 0;
+    for (int key = 0; key < STEPS(count); key++, v += ld)
+        for (int d = 0; d < PACKED_LD; d += VW) {
+            const words x = VLOAD(VW, v + d);
+            bad |= ((x & low) == low) | ((x & high) == high);
+        }
+    return !any(bad);
+#else
     vec zero = 0;
     float rest = 0;
     for (int key = 0; key < count; key++, v += ld) {
@@ -236,29 +324,40 @@ static inline bool is_finite(rows_of v, long ld, int count)
             rest = fma(v[d], 0.0f, rest);
     }
     return all(zero == 0) && rest == 0;
+#endif
 }
+
+static inline vec add_unless_hidden(vec o, vec w, float value)
+{
+    const vec more = fma((vec)value, w, o);
+    return IS_HIDDEN(PASTE(as_, VECTOR(int, VW)), w) ? o : more;
+}
+
+/* The order of bf16_dot. */
+#if BF16_DOT
+#define ADD_VISIBLE(o, w, v)                                                                       \
+    o = add_unless_hidden(o, as_float16((w) & 0xffff0000u), as_float((v) & 0xffff0000u));          \
+    o = add_unless_hidden(o, as_float16((w) << 16), as_float((v) << 16))
+#else
+#define ADD_VISIBLE(o, w, v) o = add_unless_hidden(o, w, v)
+#endif
 
 /* As weigh_run and add_run, to the bit, where hidden keys take no part whatever V holds there. Without
  * a register tile, for it is rare. */
 static inline void add_run_selecting(float *ot, float *st, const vec *top, vec *sum,
                                      float log2_scale, rows_of v, long ld, const struct run *r)
 {
+    const int end = r->key + r->keys;
     for (int n = r->vector; n < r->vector + r->vectors; n++) {
         vec added = 0;
-        for (int key = r->key; key < r->key + r->keys; key++) {
-            float *s = st + key * BQ + n * VW;
-            const vec score = VLOAD(VW, s);
-            const vec w = weight((score - top[n]) * log2_scale);
-            added += w;
-            VSTORE(VW, score == -INFINITY ? (vec)HIDDEN_WEIGHT : w, s);
-        }
+        for (int key = r->key; key < end; key += K_STEP)
+            WEIGH_KEYS(st, key, end, n * VW, top[n], log2_scale, added, 1)
         sum[n] += added;
         for (int d = 0; d < HEAD_DIM; d++) {
             vec o = VLOAD(VW, ot + d * BQ + n * VW);
-            for (int key = r->key; key < r->key + r->keys; key++) {
-                const vec w = VLOAD(VW, st + key * BQ + n * VW);
-                const vec more = fma((vec)v[key * ld + d], w, o);
-                o = IS_HIDDEN(PASTE(as_, VECTOR(int, VW)), w) ? o : more;
+            for (int step = r->key / K_STEP; step < STEPS(end); step++) {
+                const words w = VLOAD(VW, (const word *)st + step * BQ + n * VW);
+                ADD_VISIBLE(o, w, v[step * ld + d]);
             }
             VSTORE(VW, o, ot + d * BQ + n * VW);
         }
@@ -267,12 +366,12 @@ static inline void add_run_selecting(float *ot, float *st, const vec *top, vec *
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION_PARAMETERS)
 {
-    float qt[PACKED_LD * BQ] __attribute__((aligned(64)));
+    word qt[KEY_WORDS * BQ] __attribute__((aligned(64)));
     float st[BK * BQ] __attribute__((aligned(64)));
     float ot[PACKED_LD * BQ] __attribute__((aligned(64)));
 #if PACK
-    float packed_k[BK * PACKED_LD] __attribute__((aligned(64)));
-    float packed_v[BK * PACKED_LD] __attribute__((aligned(64)));
+    word packed_k[BK * KEY_WORDS] __attribute__((aligned(64)));
+    word packed_v[STEPS(BK) * PACKED_LD] __attribute__((aligned(64)));
 #endif
     vec top[NV], sum[NV];
 
@@ -293,11 +392,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     while (WALK_NEXT(walk, p, t, tile)) {
 #if PACK
         rows_of block_k = packed_k, block_v = packed_v;
-        const long ld_k = PACKED_LD, ld_v = PACKED_LD;
-        pack_block(packed_k, head_k + tile.first * p.k.seq, p.k.seq, FEATURE_STRIDE(p.k),
-                   tile.count);
-        pack_block(packed_v, head_v + tile.first * p.v.seq, p.v.seq, FEATURE_STRIDE(p.v),
-                   tile.count);
+        const long ld_k = KEY_WORDS, ld_v = PACKED_LD;
+        pack_keys(packed_k, head_k + tile.first * p.k.seq, p.k.seq, FEATURE_STRIDE(p.k),
+                  tile.count);
+        pack_values(packed_v, head_v + tile.first * p.v.seq, p.v.seq, FEATURE_STRIDE(p.v),
+                    tile.count);
 #else
         rows_of block_k = head_k + tile.first * p.k.seq, block_v = head_v + tile.first * p.v.seq;
         const long ld_k = p.k.seq, ld_v = p.v.seq;

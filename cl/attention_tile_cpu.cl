@@ -34,6 +34,7 @@
 #include "attention_params.clh"
 #include "attention.clh"
 #include "attention_cpu.clh"
+#include "attention_bf16.clh"
 #include "bf16_tile.clh"
 
 #define OUT_DIM ROUND_UP(HEAD_DIM, SIDE)
@@ -63,18 +64,6 @@
 static inline int packed_steps(const struct attention_params *p)
 {
     return (p->seq_k + SIDE - 1) / SIDE;
-}
-
-static inline ushort16 load_elements(__global const ushort *row, long stride, int d)
-{
-#if UNIT_FEATURES
-    if (d + VW <= HEAD_DIM)
-        return VLOAD(16, row + d);
-#endif
-    ushort x[VW];
-    for (int i = 0; i < VW; i++)
-        x[i] = d + i < HEAD_DIM ? row[(d + i) * stride] : (ushort)0;
-    return VLOAD(16, x);
 }
 
 static inline void pack_keys(__global ushort *packed, __global const ushort *k, long seq,
@@ -140,68 +129,6 @@ attention_pack(__global const element *restrict k, __global const element *restr
         pack_values(packed + K_WORDS, head_v + key * p.v.seq, p.v.seq, FEATURE_STRIDE(p.v), count);
     }
 }
-
-/* Words of features, [OUT_DIM / 2][BQ]. Queries past the last one repeat it: what they give is
- * never stored. */
-static inline void load_query_words(uint *qt, __global const element *q,
-                                    const struct attention_params *p, const struct query_tile *t)
-{
-    const uint sign = p->sign < 0 ? 0x80008000u : 0;
-    for (int first = 0; first < BQ; first += VW)
-        for (int d = 0; d < OUT_DIM; d += SIDE) {
-            float16 r[VW];
-            UNROLL for (int i = 0; i < VW; i++) {
-                const long row = t->first + min(first + i, t->rows - 1);
-                __global const element *x = q + row * p->q.seq;
-                const ushort16 low = load_elements(x, FEATURE_STRIDE(p->q), d);
-                const ushort16 high = load_elements(x, FEATURE_STRIDE(p->q), d + VW);
-                r[i] = as_float16((uint16)(as_uint8(low), as_uint8(high)) ^ sign);
-            }
-            transpose_float16(r);
-            UNROLL for (int i = 0; i < VW; i++)
-                VSTORE(16, as_uint16(r[i]), qt + (d / 2 + i) * BQ + first);
-        }
-}
-
-/* ---- weights ---- */
-
-#if defined(__x86_64__)
-
-/* 2^x, relative error below 7.5e-5: far less than rounding to bf16 adds. NaN stays NaN. */
-static inline float16 weight_bf16(float16 x)
-{
-    float16 rest, result;
-    __asm__("vreduceps $1, %1, %0" : "=v"(rest) : "v"(x)); /* x - floor(x) */
-    float16 y = fma(rest, (float16)0.07802452266f, (float16)0.2260671554f);
-    y = fma(y, rest, (float16)0.6958335405f);
-    y = fma(y, rest, (float16)0.9999252186f);
-    __asm__("vscalefps %2, %1, %0" : "=v"(result) : "v"(y), "v"(x)); /* y * 2^floor(x) */
-    return result;
-}
-
-/* Words of even[i] and odd[i], rounded to nearest even. */
-static inline uint16 round_words(float16 even, float16 odd)
-{
-    const uint16 order = {0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005,
-                          0x160006, 0x170007, 0x180008, 0x190009, 0x1a000a, 0x1b000b,
-                          0x1c000c, 0x1d000d, 0x1e000e, 0x1f000f};
-    uint16 halves, result;
-    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(halves) : "v"(even), "v"(odd));
-    __asm__("vpermw %2, %1, %0" : "=v"(result) : "v"(order), "v"(halves));
-    return result;
-}
-
-#else
-
-/* Intel's compiler first makes code for no device in particular, and knows no vector registers. */
-#define weight_bf16(x) weight(x)
-
-static inline uint16 round_words(float16 even, float16 odd)
-{
-    return convert_uint16(bf16_round16(even)) | convert_uint16(bf16_round16(odd)) << 16;
-}
-
-#endif
 
 /* ---- the steps of a key block ---- */
 

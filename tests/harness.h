@@ -116,6 +116,10 @@ void *harness_alloc(size_t bytes);
  * disk cache kept between runs under the build directory, no tuned values. */
 clat_context_options harness_options(void);
 
+/* Before the first context: another directory in the place of the source tree's. What it lacks
+ * comes from the copy in the library. */
+void harness_use_kernels(const char *dir);
+
 /* One context for the program; fails the test where there is no device. */
 clat_context *harness_context(void);
 

@@ -7,6 +7,7 @@
 
 static clat_context *context;
 static cl_command_queue queue;
+static const char *kernel_dir = HARNESS_KERNEL_DIR;
 
 static void release_queue(void) {
     clFinish(queue);
@@ -37,9 +38,14 @@ static void release_context(void) {
     clReleaseContext(cl);
 }
 
+void harness_use_kernels(const char *dir) {
+    assert_null(context);
+    kernel_dir = dir;
+}
+
 clat_context_options harness_options(void) {
     clat_context_options options = CLAT_CONTEXT_OPTIONS_INIT;
-    options.kernel_dir = HARNESS_KERNEL_DIR;
+    options.kernel_dir = kernel_dir;
     options.cache_dir = HARNESS_BUILD_DIR "/test-cache";
     options.tuned_file = "";
     return options;

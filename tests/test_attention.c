@@ -1,9 +1,11 @@
 /* Every variant of attention, on each implementation, against the plain f64 reference. */
 #include "attention_cases.h"
+#include "emulated_dot.h"
 #include "mask_cases.h"
 
 #include "context.h"
 #include "dtype.h"
+#include "host_cpu.h"
 #include "ops/attention.h"
 
 #include <math.h>
@@ -16,19 +18,27 @@
 /* Small tiles, so that short sequences have many of them and edges on all sides. NULL: the guess.
  */
 static const struct {
-    const char *name, *tunables;
+    const char *label, *name, *tunables;
 } implementations[] = {
-    {"cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1 SPLIT=16"},
-    {"simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"},
-    {"decode", "VW=8 BK=16 SPLIT=8"},
-    {"cpu_tile", "NV=2 BK=32 SPLIT=16"},
+    {"cpu", "cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1 SPLIT=16"},
+    {"simt", "simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"},
+    {"decode", "decode", "VW=8 BK=16 SPLIT=8"},
+    {"cpu_tile", "cpu_tile", "NV=2 BK=32 SPLIT=16"},
+    {"cpu with pairs", "cpu", "VW=16 NV=1 MR=4 BK=16 PACK=1 SPLIT=16"},
 };
 
-enum { CPU, SIMT, DECODE, TILE, N_IMPLEMENTATIONS, DECODE_QUERIES = 4 /* at most */ };
+enum { CPU, SIMT, DECODE, TILE, PAIRS, N_IMPLEMENTATIONS, DECODE_QUERIES = 4 /* at most */ };
+
+/* Those that multiply bf16. */
+static bool is_native(unsigned implementation) {
+    return implementation == TILE || implementation == PAIRS;
+}
 
 static bool is_available(unsigned implementation) {
     if (implementation == TILE)
         return device_can(&harness_context()->device, CAP_BF16_TILE);
+    if (implementation == PAIRS)
+        return harness_device_is_cpu() && device_can(&harness_context()->device, CAP_BF16_DOT);
     return implementation == SIMT || harness_device_is_cpu();
 }
 
@@ -77,8 +87,8 @@ struct variant {
     bool no_logsumexp, guess;
     bool native; /* as fast as the device can, which is never less exact than docs/numerics.md says
                   */
-    bool tile_only; /* others take no path that their other variants do not take */
-    bool gpu_only;  /* simt on a CPU takes seconds to build and no path that others do not take */
+    bool native_only; /* others take no path that their other variants do not take */
+    bool gpu_only;    /* simt on a CPU takes seconds to build and no path that others do not take */
 };
 
 #define BANDS                                                                                      \
@@ -141,14 +151,14 @@ static const struct variant variants[] = {
      .masks = BANDS,
      .heads = 2,
      .native = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "bf16 d64 native guess",
      .dtype = CLAT_BF16,
      .head_dim = 64,
      .masks = BANDS,
      .native = true,
      .guess = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "bf16 d80 native mqa",
      .dtype = CLAT_BF16,
      .head_dim = 80,
@@ -159,7 +169,7 @@ static const struct variant variants[] = {
      .layout = LAYOUT_PADDED,
      .no_logsumexp = true,
      .native = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "bf16 d31 native features",
      .dtype = CLAT_BF16,
      .head_dim = 31,
@@ -167,14 +177,14 @@ static const struct variant variants[] = {
      .heads = 2,
      .layout = LAYOUT_FEATURES,
      .native = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "bf16 d256 native guess",
      .dtype = CLAT_BF16,
      .head_dim = 256,
      .masks = {"causal"},
      .native = true,
      .guess = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "native longformer gqa",
      .dtype = CLAT_BF16,
      .head_dim = 32,
@@ -183,7 +193,7 @@ static const struct variant variants[] = {
      .kv_heads = 2,
      .batch = 2,
      .native = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "native blocks per head guess",
      .dtype = CLAT_BF16,
      .head_dim = 32,
@@ -192,7 +202,7 @@ static const struct variant variants[] = {
      .batch = 2,
      .native = true,
      .guess = true,
-     .tile_only = true},
+     .native_only = true},
     {.name = "f32 d20 features",
      .head_dim = 20,
      .masks = SOME_BANDS,
@@ -239,8 +249,10 @@ static clat_attention_problem make_problem(const struct variant_case *is) {
 }
 
 static bool is_worthwhile(const struct variant_case *is) {
-    const bool takes_tiles = is->variant->native && is->variant->dtype == CLAT_BF16;
-    if (is->implementation == TILE ? !takes_tiles : is->variant->tile_only)
+    const bool native = is->variant->native && is->variant->dtype == CLAT_BF16;
+    if (is_native(is->implementation) ? !native : is->variant->native_only)
+        return false;
+    if (is->implementation == CPU && native && is_available(PAIRS))
         return false;
     return is_available(is->implementation) &&
            (!is->variant->gpu_only || is->implementation != SIMT || !harness_device_is_cpu() ||
@@ -275,7 +287,7 @@ static clat_attention_problem plain_problem(unsigned implementation) {
     problem.logsumexp = true;
     problem.implementation = implementations[implementation].name;
     problem.tunables = implementations[implementation].tunables;
-    if (implementation == TILE) {
+    if (is_native(implementation)) {
         problem.dtype = CLAT_BF16;
         problem.precision = CLAT_PRECISION_NATIVE;
     }
@@ -308,7 +320,7 @@ static void test_scales(void **state) {
         const double scales[] = {1.0, -0.5, 30.0, -1000.0, 1e-30, 1e-300};
         for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
             char name[64];
-            snprintf(name, sizeof name, "%s, scale %g", implementations[n].name, scales[s]);
+            snprintf(name, sizeof name, "%s, scale %g", implementations[n].label, scales[s]);
             problem.scale = scales[s];
             attention_check(name, &problem, LAYOUT_DEFAULT, 1.0);
         }
@@ -368,7 +380,7 @@ static void test_large_scores(void **state) {
         harness_read(args.logsumexp, 0, sizeof lse, lse);
         for (size_t i = 0; i < problem.seq_q; i++) {
             assert_matrix("mean", CLAT_F32, o + i * D, 1, D, D, mean, NULL,
-                          n == TILE ? 0x1p-9 : 1e-6);
+                          is_native(n) ? 0x1p-9 : 1e-6);
             assert_true(fabsf(lse[i] / (sign * 1e6f * D * 1e25f) - 1) < 1e-5f);
         }
         clReleaseMemObject(args.q);
@@ -524,7 +536,7 @@ static void test_hidden(void **state) {
             head_run(&problem, &clean);
             for (unsigned i = 0; i < N_POISONS; i++) {
                 char name[128];
-                snprintf(name, sizeof name, "%s %s scale %g, %s", implementations[n].name,
+                snprintf(name, sizeof name, "%s %s scale %g, %s", implementations[n].label,
                          masks[m / 2], scales[m % 2], poisons[i].name);
                 head_fill(&head);
                 spread(&poisons[i], &head);
@@ -679,14 +691,22 @@ static void test_plans(void **state) {
     clat_mask_release(window);
 }
 
+/* Pairs of bf16 are multiplied on every CPU, by the instruction where there is one. */
+static void use_pairs(void) {
+    if (!host_has_bf16_dot())
+        harness_use_kernels(emulated_dot_kernels(DOT_WHOLE));
+    harness_context()->device.verdict[CAP_BF16_DOT] = 1;
+}
+
 int main(void) {
+    use_pairs();
     enum { N_VARIANTS = sizeof variants / sizeof *variants };
     static struct variant_case cases[N_IMPLEMENTATIONS * N_VARIANTS];
     for (unsigned c = 0; c < N_IMPLEMENTATIONS * N_VARIANTS; c++) {
         cases[c].implementation = c % N_IMPLEMENTATIONS;
         cases[c].variant = &variants[c / N_IMPLEMENTATIONS];
         snprintf(cases[c].name, sizeof cases[c].name, "%s %s",
-                 implementations[c % N_IMPLEMENTATIONS].name, cases[c].variant->name);
+                 implementations[c % N_IMPLEMENTATIONS].label, cases[c].variant->name);
         if (is_worthwhile(&cases[c]))
             harness_add(cases[c].name, test_variant, &cases[c]);
     }

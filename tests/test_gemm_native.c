@@ -1,10 +1,9 @@
 /*
  * bf16 GEMM in native precision, also by instructions that this CPU lacks or is slow at: products
- * of pairs by the instruction where there is one, and everywhere by an emulation in plain OpenCL C,
- * which a kernel directory of the test's own puts in the place of cl/bf16_dot.clh. So how pairs are
- * packed is tested on every CPU. Trials judge.
+ * of pairs by the instruction where there is one, and everywhere by an emulation (emulated_dot.h).
+ * So how pairs are packed is tested on every CPU. Trials judge.
  */
-#include "harness.h"
+#include "emulated_dot.h"
 
 #include "context.h"
 #include "host_cpu.h"
@@ -15,31 +14,12 @@
 
 /* ---- contexts in which pairs are multiplied */
 
-#define EMULATION(expression)                                                                      \
-    "#include \"bf16_pair.clh\"\n"                                                                 \
-    "static inline float16 bf16_dot(uint16 a, uint16 b, float16 sum)\n"                            \
-    "{\n"                                                                                          \
-    "    const uint16 high = 0xffff0000u;\n"                                                       \
-    "    return " expression ";\n"                                                                 \
-    "}\n"
-#define ODD "as_float16(a & high) * as_float16(b & high) + sum"
-
-static const char emulation[] = EMULATION("as_float16(a << 16) * as_float16(b << 16) + (" ODD ")");
-static const char half_emulation[] = EMULATION(ODD);
-
-/* `dot`: the text in the place of bf16_dot.clh; NULL: the file itself. */
-static clat_context *pairing_context(const char *dot) {
+/* Kernels from `kernels`, or NULL: from the source tree, with the instruction. */
+static clat_context *pairing_context(const char *kernels) {
     clat_context *ctx = NULL;
     clat_context_options options = harness_options();
-    if (dot != NULL) {
-        char path[512];
-        options.kernel_dir = harness_temp_dir();
-        snprintf(path, sizeof path, "%s/bf16_dot.clh", options.kernel_dir);
-        FILE *file = fopen(path, "w");
-        assert_non_null(file);
-        assert_true(fputs(dot, file) >= 0);
-        assert_int_equal(0, fclose(file));
-    }
+    if (kernels != NULL)
+        options.kernel_dir = kernels;
     assert_ok(clat_context_create(&ctx, &options));
     ctx->device.verdict[CAP_BF16_DOT] = 1;
     ctx->device.verdict[CAP_BF16_TILE] = 0;
@@ -135,7 +115,7 @@ static void test_emulation(void **state) {
     (void)state;
     if (!harness_device_is_cpu())
         skip();
-    check_pairs(pairing_context(emulation));
+    check_pairs(pairing_context(emulated_dot_kernels(DOT_WHOLE)));
 }
 
 /* Only PoCL's compiler is known to take the instruction. */
@@ -152,7 +132,7 @@ static void test_half_an_emulation(void **state) {
     (void)state;
     if (!harness_device_is_cpu())
         skip();
-    clat_context *ctx = pairing_context(half_emulation);
+    clat_context *ctx = pairing_context(emulated_dot_kernels(DOT_HALF));
     for (unsigned choice = 1; choice < CHOICES; choice++)
         for (unsigned i = 4; i < SHAPES * 4; i++) {
             const clat_gemm_problem problem = make_problem(choice, i / 4, i % 4);

@@ -30,14 +30,20 @@ static bool fits_registers(const struct device *device, const int *values) {
     return used < device_vector_registers(device);
 }
 
-/* Mirrors the private arrays of the kernel. */
+/* Mirrors the private arrays of the kernel; those of words are half as large. */
 static size_t private_bytes(const struct attention *a, const int *values) {
     const size_t queries = (size_t)(values[T_VW] * values[T_NV]), keys = (size_t)values[T_BK];
     const size_t padded =
-        round_up(round_up(a->head_dim, (size_t)values[T_MR]), (size_t)values[T_VW]);
+        round_up(round_up(a->head_dim, (size_t)values[T_MR]), 2 * (size_t)values[T_VW]);
     const size_t floats =
         (2 * padded + keys + 1) * queries + (values[T_PACK] ? 2 * keys * padded : 0);
     return floats * sizeof(float);
+}
+
+/* Whether pairs of bf16 are multiplied by the device's own instruction. */
+static bool uses_bf16_dot(const struct device *device, const struct attention *a) {
+    return a->precision == CLAT_PRECISION_NATIVE && a->dtype == CLAT_BF16 &&
+           device_can(device, CAP_BF16_DOT);
 }
 
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
@@ -61,7 +67,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const struct attention *a = problem;
     return values[T_BK] % values[T_MR] == 0 && fits_registers(device, values) &&
            private_bytes(a, values) <= PRIVATE_BYTES &&
-           (values[T_PACK] || may_read_in_place(a, values));
+           (values[T_PACK] || may_read_in_place(a, values)) &&
+           (!uses_bf16_dot(device, a) || (values[T_VW] == 16 && values[T_MR] % 2 == 0));
 }
 
 /* Queries of a tile, in vectors: as many as registers hold, less where tiles would straddle blocks
@@ -88,6 +95,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     values[T_VW] = device->f32_lanes >= 16 ? 16 : device->f32_lanes >= 8 ? 8 : 4;
+    if (uses_bf16_dot(device, a))
+        values[T_VW] = 16;
     values[T_MR] = device_vector_registers(device) < 32 ? 4 : 8;
     values[T_BK] = a->mask != NULL && cols == 1 ? 32 : 64;
     while (!attention_tiles_agree((size_t)values[T_BK], cols) && values[T_BK] > 16)
@@ -113,6 +122,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->dims = 1;
     pass->global[0] = tiles;
     pass->local[0] = 1;
+    text_printf(&out->defines, "#define BF16_DOT %d\n", uses_bf16_dot(device, a));
     attention_split_pass(a, tile_q, round_up(a->head_dim, (size_t)values[T_VW]), pass, out);
     return CLAT_OK;
 }
