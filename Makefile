@@ -39,7 +39,7 @@ HAVE_PEERS := $(shell pkg-config --exists $(PEERS) 2>/dev/null && \
 ifdef HAVE_PEERS
     PEER_CFLAGS := $(shell pkg-config --cflags $(PEERS)) \
         -DCLBLAST_VERSION=$(shell pkg-config --modversion clblast)
-    PEER_LIBS   := $(shell pkg-config --libs $(PEERS)) -ldnnl
+    PEER_LIBS   := $(shell pkg-config --libs $(PEERS)) -ldnnl -ldl
 endif
 
 # ---- files ---------------------------------------------------------------------------------------

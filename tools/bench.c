@@ -103,13 +103,13 @@ static char *make_notes(void) {
           file);
     suite_list(file);
     fputs("  overhead           first calls and the cost of enqueueing, beside bare OpenCL\n"
-          "\nPeers. GEMM: clblast, openblas, onednn. Attention: unfused is CLBlast GEMMs around a "
-          "softmax\nkernel, unfused-openblas the same on the host, panels-openblas the same for "
-          "256 queries at a time.\nOurselves at other work, whose rate is the measure: gemm of "
-          "1024, the problem in f32 (f32), with\nuntuned values (guess), without its mask (dense; "
-          "tiles: as many tiles of that as the mask\nvisits). What the CPU can do: stream and read "
-          "move the problem's bytes, from memory or from\nwherever they fit; peak does its "
-          "operations in registers.",
+          "\nPeers. GEMM: clblast, openblas, onednn, and cublas on NVIDIA's cards. Attention: "
+          "unfused is CLBlast\nGEMMs around a softmax kernel, unfused-openblas the same on the "
+          "host, panels-openblas the same for\n256 queries at a time. Ourselves at other work, "
+          "whose rate is the measure: gemm of 1024, the\nproblem in f32 (f32), with untuned values "
+          "(guess), without its mask (dense; tiles: as many tiles of\nthat as the mask visits). "
+          "What the CPU can do: stream and read move the problem's bytes, from memory\nor from "
+          "wherever they fit; peak does its operations in registers.",
           file);
     fclose(file);
     return text;

@@ -2,10 +2,27 @@
 
 #include <math.h>
 
-enum { MIN_SAMPLES = 3, MAX_SAMPLES = 25, MAX_REPS = 1000, MAX_BURST = 200 };
+enum { MIN_SAMPLES = 3, MAX_SAMPLES = 25, MAX_REPS = 1000 };
 
-/* A burst this long hides the cost of waiting for its end. */
-#define BURST_SECONDS 0.02
+/*
+ * How a sample is taken. Its burst of runs is enqueued at once and waited for at its end, and is
+ * long enough to hide the cost of that.
+ */
+struct pace {
+    double burst_seconds;
+    unsigned max_burst;
+    unsigned trials;   /* runs that find the length of a burst, each longer than the one before */
+    double lead_share; /* of a burst, that runs before it untimed; at least one run. 0: none */
+    double pause;      /* seconds after it; 0: until no thread of the process runs any more */
+};
+
+static const struct pace cpu_pace = {.burst_seconds = 0.02, .max_burst = 200, .trials = 1};
+
+/* A large GPU is limited by its power: who runs long is slowed down, and so is who comes next.
+ * Hence short bursts and longer pauses. After a pause the card first changes to the contestant's
+ * context and wakes up; and a first small kernel alone takes much longer than one of many. */
+static const struct pace gpu_pace = {
+    .burst_seconds = 0.015, .max_burst = 5000, .trials = 2, .lead_share = 0.1, .pause = 0.03};
 
 /* One that is timed: ours when `peer` is NULL. */
 struct contestant {
@@ -18,6 +35,7 @@ struct contestant {
 };
 
 struct contest {
+    const struct pace *pace;
     clat_plan *plan;
     clat_trial *trial;
     unsigned count;
@@ -40,24 +58,38 @@ static bool drop(struct contestant *who, const struct spec *spec) {
     return true;
 }
 
-static bool run_burst(const struct contest *contest, struct contestant *who, double *seconds) {
-    bool ok;
-    if (!who->peer) {
-        ok = tool_clat(clat_trial_time(contest->trial, contest->plan, who->burst, seconds));
-    } else {
-        const double start = now_seconds();
-        ok = who->peer->run(who->state, who->burst);
-        *seconds = (now_seconds() - start) / who->burst;
-    }
-    sleep_until_quiet();
+static bool run_times(const struct contest *contest, struct contestant *who, unsigned repeats,
+                      double *seconds) {
+    if (!who->peer)
+        return tool_clat(clat_trial_time(contest->trial, contest->plan, repeats, seconds));
+    const double start = now_seconds();
+    const bool ok = who->peer->run(who->state, repeats);
+    *seconds = (now_seconds() - start) / repeats;
     return ok;
+}
+
+static bool run_burst(const struct contest *contest, struct contestant *who, double *seconds) {
+    const struct pace *pace = contest->pace;
+    const unsigned lead = (unsigned)ceil(pace->lead_share * who->burst);
+    const bool ok = (lead == 0 || run_times(contest, who, lead, seconds)) &&
+                    run_times(contest, who, who->burst, seconds);
+    if (pace->pause > 0)
+        sleep_seconds(pace->pause);
+    else
+        sleep_until_quiet();
+    return ok;
+}
+
+static void set_burst(const struct pace *pace, struct contestant *who, double seconds) {
+    const double runs = pace->burst_seconds / fmax(seconds, 1e-7);
+    who->burst = runs < 1 ? 1 : runs > pace->max_burst ? pace->max_burst : (unsigned)runs;
 }
 
 /* Verifies, which is a warm-up too, and finds the length of a burst. A slow run is the first sample
  * already. */
 static bool prepare(const struct contest *contest, struct contestant *who,
                     const struct spec *spec) {
-    double seconds;
+    double seconds = 0;
     if (who->peer) {
         if (!peer_judge(who->peer, who->state, spec, contest->trial, &who->verdict))
             return false;
@@ -65,10 +97,11 @@ static bool prepare(const struct contest *contest, struct contestant *who,
         return false;
     }
     who->burst = 1;
-    if (!run_burst(contest, who, &seconds))
-        return false;
-    const double runs = BURST_SECONDS / fmax(seconds, 1e-7);
-    who->burst = runs < 1 ? 1 : runs > MAX_BURST ? MAX_BURST : (unsigned)runs;
+    for (unsigned i = 0; i < contest->pace->trials; i++) {
+        if (!run_burst(contest, who, &seconds))
+            return false;
+        set_burst(contest->pace, who, seconds);
+    }
     if (who->burst == 1)
         who->sample[who->count++] = seconds;
     return true;
@@ -163,7 +196,8 @@ static void close_contest(struct contest *contest) {
 bool measure(struct measurement *out, clat_context *ctx, const struct spec *spec,
              const struct peer *const *peers, unsigned n_peers,
              const struct measure_options *options) {
-    struct contest contest = {.count = 1}; /* us */
+    const bool cpu = tool_is_cpu(clat_context_device(ctx));
+    struct contest contest = {.pace = cpu ? &cpu_pace : &gpu_pace, .count = 1}; /* us */
     struct measure_options limits = *options;
     bool ok = false;
 

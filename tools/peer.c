@@ -6,13 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct peer *const peers[] = {
-    &peer_clblast,         &peer_openblas, &peer_onednn, &peer_unfused, &peer_unfused_openblas,
-    &peer_panels_openblas, &peer_dense,    &peer_tiles,  &peer_gemm,    &peer_f32,
-    &peer_guess,           &peer_stream,   &peer_read,   &peer_peak};
+static const struct peer *const peers[] = {&peer_clblast,
+                                           &peer_openblas,
+                                           &peer_onednn,
+                                           &peer_cublas,
+                                           &peer_unfused,
+                                           &peer_unfused_openblas,
+                                           &peer_panels_openblas,
+                                           &peer_dense,
+                                           &peer_tiles,
+                                           &peer_gemm,
+                                           &peer_f32,
+                                           &peer_guess,
+                                           &peer_stream,
+                                           &peer_read,
+                                           &peer_peak};
 
-const char peer_names[] = "clblast, openblas, onednn, unfused, unfused-openblas, panels-openblas, "
-                          "dense, tiles, gemm, f32, guess, stream, read, peak";
+const char peer_names[] =
+    "clblast, openblas, onednn, cublas, unfused, unfused-openblas, panels-openblas, "
+    "dense, tiles, gemm, f32, guess, stream, read, peak";
 
 const struct peer *peer_find(const char *name) {
     for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
@@ -131,12 +143,14 @@ bool peer_judge(const struct peer *peer, void *state, const struct spec *spec, c
 
 json_t *peer_versions(void) {
     json_t *versions = json_object();
-    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
-        if (peers[i]->library && json_object_set_new(versions, peers[i]->library,
-                                                     json_string(peers[i]->version())) != 0) {
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++) {
+        const char *version = peers[i]->library ? peers[i]->version() : NULL;
+        if (version &&
+            json_object_set_new(versions, peers[i]->library, json_string(version)) != 0) {
             json_decref(versions);
             return NULL;
         }
+    }
     return versions;
 }
 

@@ -26,7 +26,7 @@ struct peer {
     void (*close)(void *state);   /* after a failed `open` too */
     void (*describe)(FILE *file); /* one line for readers of the results; may be NULL */
     const char *library;          /* of other people, as "OpenBLAS"; NULL: none */
-    const char *(*version)(void); /* of that */
+    const char *(*version)(void); /* of that; NULL: it is not there */
     void (*finish)(void);         /* gives up what it keeps between problems; may be NULL */
 };
 
@@ -35,6 +35,7 @@ extern const struct peer peer_clblast;  /* GEMM */
 extern const struct peer peer_unfused;  /* attention as CLBlast GEMMs and a softmax kernel */
 extern const struct peer peer_openblas; /* GEMM on the host */
 extern const struct peer peer_onednn;   /* GEMM on the host */
+extern const struct peer peer_cublas;   /* GEMM on NVIDIA's cards, in memory of its own */
 extern const struct peer peer_unfused_openblas; /* attention as two OpenBLAS GEMMs and a softmax */
 extern const struct peer peer_panels_openblas;  /* the same, 256 queries at a time */
 

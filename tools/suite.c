@@ -110,8 +110,15 @@ static const struct suite suites[] = {
 enum { N_SUITES = sizeof suites / sizeof suites[0] };
 
 const struct suite *suite_at(size_t index) {
-    const struct suite *suite = index < N_SUITES ? &suites[index] : &suites_cpu[index - N_SUITES];
-    return suite->name ? suite : NULL;
+    if (index < N_SUITES)
+        return &suites[index];
+    const struct suite *more[] = {suites_cpu, suites_gpu};
+    index -= N_SUITES;
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        for (const struct suite *suite = more[i]; suite->name; suite++)
+            if (index-- == 0)
+                return suite;
+    return NULL;
 }
 
 const struct suite *suite_find(const char *name) {

@@ -23,6 +23,9 @@ const struct suite *suite_at(size_t index);
 /* Those that compare CPUs with libraries on the host: rows as above, up to one without name. */
 extern const struct suite suites_cpu[];
 
+/* The same for large GPUs, with libraries on the card. */
+extern const struct suite suites_gpu[];
+
 /* Prints "  name   about, peers" for each suite with `about`. */
 void suite_list(FILE *file);
 
