@@ -243,7 +243,7 @@ tsan: setup ## run the stress tests under the thread sanitizer; T= as for test
 	    SANITIZE=-fsanitize=thread
 
 C_FILES := $(wildcard include/clattice/*.h src/*.[ch] src/ops/*.[ch] tools/*.[ch] tests/*.[ch] \
-    docs/examples/*.[ch])
+    tests/doubles/*.c docs/examples/*.[ch])
 SHELL_FILES := $(wildcard tools/*.sh tests/*.sh) .ci/run
 
 .PHONY: lint lint-format lint-clang lint-tidy lint-shell

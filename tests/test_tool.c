@@ -149,6 +149,7 @@ static void test_info(void **state) {
     (void)state;
     json_t *json = run_json(0, "info");
     EXPECT_KEYS(json, "version", "device", "devices", "peers");
+    json_object_del(json_object_get(json, "peers"), "cuBLAS"); /* where it is installed */
     EXPECT_KEYS(json_object_get(json, "peers"), "CLBlast", "OpenBLAS", "oneDNN");
     assert_string_equal(json_string_value(json_object_get(json, "version")), clat_version());
     EXPECT_KEYS(json_object_get(json, "device"), "name", "vendor", "architecture", "driver",
@@ -377,25 +378,29 @@ static void test_bench_scaled_peers(void **state) {
     json_decref(json);
 }
 
-/* Puts functions of ours before those of a library, until LD_PRELOAD is unset. */
-static void preload(const char *name, const char *functions) {
-    char library[256], line[512], sanitizer[256];
+/* Compiles a library `name` and puts it before those that programs are linked with, until
+ * LD_PRELOAD is unset. `input`: a shell's command for the source on its standard output. */
+static const char *preload(const char *name, const char *input) {
+    static char library[256];
+    char line[512], sanitizer[256];
     const char *usual = getenv("ASAN_OPTIONS");
     if (usual) { /* it wants to be loaded first */
         snprintf(sanitizer, sizeof sanitizer, "%s:verify_asan_link_order=0", usual);
         setenv("ASAN_OPTIONS", sanitizer, 1);
     }
-    snprintf(library, sizeof library, "%s/%s.so", harness_temp_dir(), name);
-    snprintf(line, sizeof line, "echo '%s' | cc -x c -shared -fPIC -o '%s' -", functions, library);
+    snprintf(library, sizeof library, "%s/%s", harness_temp_dir(), name);
+    snprintf(line, sizeof line, "%s | cc -D_GNU_SOURCE -x c -shared -fPIC -Wl,-soname,%s -o '%s' -",
+             input, name, library);
     assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
     setenv("LD_PRELOAD", library, 1);
+    return library;
 }
 
 /* BLAS that computes wrong, put before the real one, is not compared. */
 static void test_bench_wrong_peer(void **state) {
     (void)state;
-    preload("wrong", "void cblas_sgemm(void) {} int dnnl_sgemm(void) { return 0; } "
-                     "int dnnl_primitive_execute(void) { return 0; }");
+    preload("wrong.so", "echo 'void cblas_sgemm(void) {} int dnnl_sgemm(void) { return 0; } "
+                        "int dnnl_primitive_execute(void) { return 0; }'");
     int status = run("bench gemm --m 40 --n 40 --k 40 --peer openblas,onednn --reps 1");
     assert_int_equal(status, 0);
     expect_output("wrong openblas");
@@ -444,7 +449,7 @@ static void test_report(void **state) {
         "[{\"name\": \"gemm A\", \"group\": \"small\", \"problem\": {\"n\": 64}, \"ms\": 2, "
         "\"gflops\": 100,"
         "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
-        "  \"peer_ms\": 4, \"ratio\": 2},"
+        "  \"peer_ms\": 4, \"ratio\": 2, \"command\": \"measure\", \"libraries\": \"BLAS 3\"},"
         " {\"name\": \"gemm B\", \"problem\": {\"n\": 128}, \"ms\": 8, \"gflops\": 300,"
         "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
         "  \"peer_ms\": 4, \"ratio\": 0.5}]";
@@ -469,7 +474,7 @@ static void test_report(void **state) {
     output[fread(output, 1, sizeof output - 1, pipe)] = '\0';
     pclose(pipe);
     assert_string_equal(output, "before\n<!-- results: gemm-sizes -->\n"
-                                "    clattice bench gemm-sizes\n\n"
+                                "    measure\n\nBLAS 3.\n\n"
                                 "| problem | ms | GFLOP/s | openblas | error/bound |\n"
                                 "|---|--:|--:|--:|--:|\n"
                                 "| gemm A | 2.00 | 100 | 2.00 | 0.25 |\n"
@@ -511,12 +516,37 @@ static void test_bench_kv_heads_0(void **state) {
 /* A CLBlast that fails, put before the real one: our own row and the other peer's stay. */
 static void test_bench_failing_peer(void **state) {
     (void)state;
-    preload("failing", "int CLBlastSgemmWithTempBuffer(void) { return -4; }");
+    preload("failing.so", "echo 'int CLBlastSgemmWithTempBuffer(void) { return -4; }'");
     const int status = run("bench gemm --m 40 --n 40 --k 40 --peer clblast,openblas --reps 1");
     unsetenv("LD_PRELOAD");
     assert_int_equal(status, 0);
     expect_output("failed clblast");
     expect_output("x openblas");
+}
+
+/* Where there is no card of NVIDIA's, the peer says so; with a stand-in for its libraries every
+ * layout comes out right. */
+static void test_bench_cublas(void **state) {
+    static const char *const problems[] = {"", "--trans-a --batch 3", "--trans-b --layout col",
+                                           "--trans-a --trans-b", "--layout col --batch 2"};
+    (void)state;
+    if (!harness_device_is_cpu())
+        skip();
+    expect_status(0, "bench gemm --m 40 --n 40 --k 40 --peer cublas --reps 1");
+    expect_output("cublas left out");
+    setenv("CLATTICE_CUBLAS", preload("libcuda.so.1", "cat tests/doubles/cuda.c"), 1);
+    for (size_t i = 0; i < sizeof problems / sizeof problems[0]; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "bench gemm --m 40 --n 50 --k 60 --peer cublas --reps 1 %s",
+                 problems[i]);
+        expect_status(0, line);
+        expect_output("cuBLAS 12.34.56");
+        expect_output("x cublas");
+    }
+    expect_status(0, "bench gemm --m 40 --n 40 --k 40 --dtype f16 --peer cublas --reps 1");
+    expect_output("cublas failed");
+    unsetenv("LD_PRELOAD");
+    unsetenv("CLATTICE_CUBLAS");
 }
 
 /* OpenBLAS is not benched with settings that slow it down. */
@@ -599,6 +629,7 @@ static const struct CMUnitTest commands[] = {
     HARNESS_CASE("bench of a suite", test_bench_suite, NULL),
     HARNESS_CASE("bench of the overhead", test_bench_overhead, NULL),
     HARNESS_CASE("report", test_report, NULL),
+    HARNESS_CASE("bench: cuBLAS", test_bench_cublas, NULL),
     HARNESS_CASE("settings of OpenBLAS", test_openblas_settings, NULL),
     HARNESS_CASE("tune", test_tune, NULL),
     HARNESS_CASE("demo", test_demo, NULL),

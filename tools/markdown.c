@@ -29,7 +29,13 @@ static void write_totals(FILE *file, const struct results *results, const char *
 }
 
 static void write_table(FILE *file, const struct results *results) {
-    fprintf(file, "    clattice bench %s\n\n| problem | ms | GFLOP/s |", results->suite);
+    if (results->command)
+        fprintf(file, "    %s\n\n", results->command);
+    else
+        fprintf(file, "    clattice bench %s\n\n", results->suite);
+    if (results->libraries)
+        fprintf(file, "%s.\n\n", results->libraries);
+    fputs("| problem | ms | GFLOP/s |", file);
     for (unsigned p = 0; p < results->n_peers; p++)
         fprintf(file, " %s |", results->peers[p]);
     fputs(" error/bound |\n|---|--:|--:|", file);

@@ -43,7 +43,7 @@ extern const struct peer peer_panels_openblas;  /* the same, 256 queries at a ti
 extern const struct peer peer_dense; /* attention without the mask: the whole of it */
 extern const struct peer
     peer_tiles; /* attention without the mask, for as many tiles as ours visits */
-extern const struct peer peer_gemm;  /* GEMM 1024 x 1024 x 1024 of the same type and precision */
+extern const struct peer peer_gemm;  /* GEMM of 1024 cubed, on GPUs 4096, same type and precision */
 extern const struct peer peer_f32;   /* the same problem in f32 */
 extern const struct peer peer_guess; /* the same problem with untuned tunables */
 

@@ -165,6 +165,8 @@ static bool open_gemm(void *opaque, clat_context *ctx, const struct spec *spec, 
     (void)trial;
     gemm.dtype = spec->dtype;
     gemm.precision = spec->precision;
+    if (!tool_is_cpu(clat_context_device(ctx)))
+        gemm.m = gemm.n = gemm.k = 4096;
     if (!open_with(state, ctx, &gemm) || !spec_plan(&plan, ctx, spec))
         return false;
     state->scale = clat_plan_get_info(plan)->flops / clat_plan_get_info(state->plan)->flops;

@@ -67,6 +67,8 @@ bool results_load(struct results *out, const char *path) {
         results_free(out);
         return tool_error("out of memory");
     }
+    out->command = string(json_array_get(out->json, 0), "command");
+    out->libraries = string(json_array_get(out->json, 0), "libraries");
     for (size_t i = 0; i < count; i++) {
         const json_t *row = json_array_get(out->json, i);
         if (string(row, "name"))

@@ -1,4 +1,4 @@
-/* Files that `clattice bench --json` wrote, read again. */
+/* Files that `clattice bench --json` or another command wrote in its form, read again. */
 #ifndef RESULTS_H
 #define RESULTS_H
 
@@ -20,7 +20,9 @@ struct result {
 enum { RESULTS_GROUPS = 16 };
 
 struct results {
-    char suite[64]; /* the file's name without directory and .json */
+    char suite[64];        /* the file's name without directory and .json */
+    const char *command;   /* that measured, where it was not `clattice bench`; else NULL */
+    const char *libraries; /* it compared with, and their versions; NULL: see the machine */
     json_t *json;
     struct result *rows; /* a problem each; NULL: the file holds something else */
     size_t count;
