@@ -191,24 +191,34 @@ bench: setup ## build and run the default benchmarks
 	$(again) all
 	@CLATTICE_KERNEL_DIR=cl $(TOOL) bench
 
-# One suite each, its results kept, then put into the document: SUITES=decode for one of them.
+# One suite each, its results kept, then put into the document: SUITES=decode for one of them. The
+# suites of GPUs have a card of their own, and that its own line of the document.
 SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage native \
     attention-table sparse-cpu decode overhead
+GPU_SUITES ?= gpu-gemm gpu-sgemm
 PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
 BENCH_FLAGS ?=
+TORCH_FLAGS ?=
 RESULTS ?= docs/benchmarks
 
-.PHONY: benchmarks
-benchmarks: setup ## measure all that docs/benchmarks.md shows (SUITES=decode: only that)
+# suites, commands that measure more, name of the file that tells of the machine
+measure = @mkdir -p $(RESULTS); export CLATTICE_KERNEL_DIR=cl; failed=0; for suite in $(1); do \
+        printf '\n==== %s\n' $$suite; \
+        $(TOOL) bench $$suite $(BENCH_FLAGS) --json $(RESULTS)/$$suite.json || failed=1; \
+    done; $(2) \
+    $(TOOL) info --json $(RESULTS)/$(3).json >/dev/null && \
+        sed -i -E 's/("(cache_dir|tuned_file|kernel_dir)": ")[^"]*/\1/' $(RESULTS)/$(3).json && \
+        $(TOOL) report --markdown docs/benchmarks.md $(RESULTS)/*.json && exit $$failed
+
+.PHONY: benchmarks benchmarks-gpu
+benchmarks: setup ## measure all that docs/benchmarks.md shows of CPUs (SUITES=decode: only that)
 	$(again) all
-	@mkdir -p $(RESULTS)
-	@export CLATTICE_KERNEL_DIR=cl; failed=0; for suite in $(SUITES); do \
-	    printf '\n==== %s\n' $$suite; \
-	    $(TOOL) bench $$suite $(BENCH_FLAGS) --json $(RESULTS)/$$suite.json || failed=1; \
-	done; \
-	$(TOOL) info --json $(RESULTS)/machine.json >/dev/null && \
-	    sed -i -E 's/("(cache_dir|tuned_file|kernel_dir)": ")[^"]*/\1/' $(RESULTS)/machine.json && \
-	    $(TOOL) report --markdown docs/benchmarks.md $(RESULTS)/*.json && exit $$failed
+	$(call measure,$(SUITES),,machine)
+
+benchmarks-gpu: setup ## the same on an NVIDIA card, with cuBLAS and PyTorch
+	$(again) all
+	$(call measure,$(GPU_SUITES),python3 tools/bench_torch.py $(TORCH_FLAGS) \
+	    --json $(RESULTS)/gpu-attention.json || failed=1;,gpu-machine)
 
 .PHONY: plots
 plots: ## draw the plots of docs/benchmarks.md from what `make benchmarks` measured
