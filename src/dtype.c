@@ -61,22 +61,25 @@ static double load_f16(uint16_t bits) {
     return bits >> 15 ? -value : value;
 }
 
-/* Rounds to the format's grid by scaling so that its last place is 1, which nearbyint does exactly,
- * ties to even. */
+/* In integers: to nearest, ties to even. Below 2^-14 the grid of f16 gets no finer. */
 static uint16_t store_f16(double value) {
-    const uint16_t sign = signbit(value) ? 0x8000 : 0;
-    const double magnitude = fabs(value);
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint16_t sign = (uint16_t)(bits >> 63 << 15);
+    const int exponent = (int)(bits >> 52 & 2047) - 1023;
     if (isnan(value))
         return 0x7e00;
-    if (magnitude >= 65520.0)
+    if (exponent > 15)
         return sign | 0x7c00;
-    if (magnitude < 0x1p-14)
-        return sign | (uint16_t)nearbyint(ldexp(magnitude, 24));
-    int exponent;
-    frexp(magnitude, &exponent);
-    /* The integer part carries into the exponent when rounding reaches the next power of two. */
-    const int mantissa = (int)nearbyint(ldexp(magnitude, 11 - exponent));
-    return (uint16_t)(sign | ((exponent + 13) * 1024 + mantissa));
+    if (exponent < -25)
+        return sign;
+    const uint64_t one = 1, significand = (bits & ((one << 52) - 1)) | one << 52;
+    const int dropped = exponent < -14 ? 28 - exponent : 42;
+    const uint64_t half = one << (dropped - 1), odd = significand >> dropped & 1;
+    const uint64_t rounded = (significand + half - 1 + odd) >> dropped;
+    /* The leading 1 of a normal number carries into the exponent, and so does rounding up to the
+     * next power of two. */
+    return sign | (uint16_t)(rounded + (uint64_t)(exponent < -14 ? 0 : exponent + 14) * 1024);
 }
 
 static uint16_t store_bf16(double value) {

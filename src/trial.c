@@ -41,37 +41,55 @@ uint64_t trial_random(clat_trial *trial, uint64_t bound) {
 
 /* ---- operands */
 
-/* Marks the elements that belong to the operand. */
+/* Marks the elements that belong to the operand. The last dimension is the innermost loop. */
 static void mark_inside(struct trial_operand *operand, size_t guard) {
     const struct operand *is = &operand->is;
-    size_t extent[4] = {1, 1, 1, 1}, stride[4] = {0, 0, 0, 1};
-    extent[3] = is->elements;
-    if (is->rank > 0)
-        extent[3] = 1;
+    size_t extent[4] = {1, 1, 1, is->elements}, stride[4] = {0, 0, 0, 1};
     for (unsigned i = 0; i < is->rank; i++) {
-        extent[i] = is->extent[i];
-        stride[i] = is->stride[i];
+        extent[4 - is->rank + i] = is->extent[i];
+        stride[4 - is->rank + i] = is->stride[i];
     }
     for (size_t a = 0; a < extent[0]; a++)
         for (size_t b = 0; b < extent[1]; b++)
-            for (size_t c = 0; c < extent[2]; c++)
-                for (size_t d = 0; d < extent[3]; d++)
-                    operand->inside[guard + a * stride[0] + b * stride[1] + c * stride[2] +
-                                    d * stride[3]] = 1;
+            for (size_t c = 0; c < extent[2]; c++) {
+                unsigned char *row =
+                    operand->inside + guard + a * stride[0] + b * stride[1] + c * stride[2];
+                if (stride[3] == 1)
+                    memset(row, 1, extent[3]);
+                for (size_t d = 0; d < extent[3] && stride[3] != 1; d++)
+                    row[d * stride[3]] = 1;
+            }
 }
 
 /* What lies around outputs: a number that no result is, the same in every type. Around inputs lies
  * NaN, which spreads when it is read. */
 #define GUARD_VALUE (-12352.0)
 
-static void fill(struct trial_operand *operand, uint64_t *random) {
+static void fill_input(struct trial_operand *operand, uint64_t *random) {
     const struct operand *is = &operand->is;
     for (size_t i = 0; i < operand->count; i++) {
-        double value = is->output && !operand->inside[i] ? GUARD_VALUE : (double)NAN;
-        if (!is->output && operand->inside[i])
+        double value = (double)NAN;
+        if (operand->inside[i])
             value = ((double)(random_next(random) >> 11) * 0x1p-52 - 1) * is->range;
         dtype_store(is->dtype, operand->host, i, value);
     }
+}
+
+/* Two values only, encoded once: outputs are poisoned before each verified run. */
+static void fill_output(struct trial_operand *operand) {
+    const size_t bytes = clat_dtype_bytes(operand->is.dtype);
+    unsigned char value[2][sizeof(double)]; /* [is inside] */
+    dtype_store(operand->is.dtype, value[0], 0, GUARD_VALUE);
+    dtype_store(operand->is.dtype, value[1], 0, (double)NAN);
+    for (size_t i = 0; i < operand->count; i++)
+        memcpy((char *)operand->host + i * bytes, value[operand->inside[i]], bytes);
+}
+
+static void fill(struct trial_operand *operand, uint64_t *random) {
+    if (operand->is.output)
+        fill_output(operand);
+    else
+        fill_input(operand, random);
 }
 
 static clat_status operand_create(struct trial_operand *operand, clat_trial *trial) {
