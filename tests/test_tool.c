@@ -549,6 +549,38 @@ static void test_bench_cublas(void **state) {
     unsetenv("CLATTICE_CUBLAS");
 }
 
+/* Without peers it needs no PyTorch. It calls the library through structs that it declares itself.
+ */
+static void test_bench_torch(void **state) {
+    char path[512], line[1024];
+    json_error_t error;
+    (void)state;
+    if (system("python3 -c 0 2>/dev/null") != 0 ||
+        getenv("ASAN_OPTIONS")) /* NOLINT(cert-env33-c) */
+        skip();
+    tuned_file();
+    snprintf(path, sizeof path, "%s/torch.json", harness_temp_dir());
+    snprintf(
+        line, sizeof line,
+        "python3 tools/bench_torch.py --library %s/libclattice.so --peer= --dtype bf16 --reps 1 "
+        "--mask causal --head-dim 40 --seq 100 --batch 1 --heads 4 --kv-heads 2 --json %s",
+        HARNESS_BUILD_DIR, path);
+    assert_int_equal(system(line), 0); /* NOLINT(cert-env33-c) */
+    json_t *json = json_load_file(path, 0, &error);
+    assert_int_equal(json_array_size(json), 1);
+    const json_t *row = json_array_get(json, 0);
+    assert_string_equal(json_string_value(json_object_get(row, "name")),
+                        "attn bf16 native 1x4/2x100x40 causal");
+    assert_true(json_is_true(json_object_get(row, "ok")));
+    json_decref(json);
+    snprintf(line, sizeof line,
+             "bench attention --dtype bf16 --precision native --mask causal "
+             "--head-dim 40 --seq-q 100 --batch 1 --heads 4 --kv-heads 2 --reps 1");
+    json = run_json(0, line);
+    expect_output("attn bf16 native 1x4/2x100x40 causal");
+    json_decref(json);
+}
+
 /* OpenBLAS is not benched with settings that slow it down. */
 static void test_openblas_settings(void **state) {
     (void)state;
@@ -630,6 +662,7 @@ static const struct CMUnitTest commands[] = {
     HARNESS_CASE("bench of the overhead", test_bench_overhead, NULL),
     HARNESS_CASE("report", test_report, NULL),
     HARNESS_CASE("bench: cuBLAS", test_bench_cublas, NULL),
+    HARNESS_CASE("bench beside PyTorch, without it", test_bench_torch, NULL),
     HARNESS_CASE("settings of OpenBLAS", test_openblas_settings, NULL),
     HARNESS_CASE("tune", test_tune, NULL),
     HARNESS_CASE("demo", test_demo, NULL),

@@ -312,14 +312,14 @@ def measure(library, shape, options):
     for _ in range(options.reps):
         for one in everybody:
             one.try_to(one.play)
-    rows = make_rows(shape, everybody, library.device_name(), options)
+    rows = make_rows(shape, everybody, library.device_name())
     for one in everybody:
         if one.who is not None:
             one.who.close()
     return rows
 
 
-def make_rows(shape, everybody, device, options):
+def make_rows(shape, everybody, device):
     ours, peers = everybody[0], everybody[1:]
     seconds = statistics.median(ours.samples)
     row = {
@@ -336,9 +336,10 @@ def make_rows(shape, everybody, device, options):
         "max_err": ours.verdict.worst if math.isfinite(ours.verdict.worst) else None,
         "err_bound": ours.verdict.bound,
         "ok": ours.verdict.ok,
-        "command": "tools/bench_torch.py",
-        "libraries": torch_versions() if options.peers else "",
+        "command": "python3 tools/bench_torch.py",
     }
+    if peers:
+        row["libraries"] = torch_versions()
     rows = []
     for one in peers:
         ms = one.ms()
