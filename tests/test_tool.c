@@ -545,6 +545,8 @@ static void test_bench_cublas(void **state) {
     }
     expect_status(0, "bench gemm --m 40 --n 40 --k 40 --dtype f16 --peer cublas --reps 1");
     expect_output("cublas failed");
+    expect_status(0, "bench gemm --m 13 --n 40 --k 40 --peer cublas --reps 1");
+    expect_output("wrong cublas");
     unsetenv("LD_PRELOAD");
     unsetenv("CLATTICE_CUBLAS");
 }
