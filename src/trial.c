@@ -75,14 +75,18 @@ static void fill_input(struct trial_operand *operand, uint64_t *random) {
     }
 }
 
-/* Two values only, encoded once: outputs are poisoned before each verified run. */
+/* NaN everywhere, by copies of what is there already, then the guards: outputs are poisoned before
+ * each verified run. */
 static void fill_output(struct trial_operand *operand) {
-    const size_t bytes = clat_dtype_bytes(operand->is.dtype);
-    unsigned char value[2][sizeof(double)]; /* [is inside] */
-    dtype_store(operand->is.dtype, value[0], 0, GUARD_VALUE);
-    dtype_store(operand->is.dtype, value[1], 0, (double)NAN);
+    const struct operand *is = &operand->is;
+    const size_t element = clat_dtype_bytes(is->dtype);
+    char *host = operand->host;
+    dtype_store(is->dtype, host, 0, (double)NAN);
+    for (size_t done = element; done < operand->bytes; done *= 2)
+        memcpy(host + done, host, done < operand->bytes - done ? done : operand->bytes - done);
     for (size_t i = 0; i < operand->count; i++)
-        memcpy((char *)operand->host + i * bytes, value[operand->inside[i]], bytes);
+        if (!operand->inside[i])
+            dtype_store(is->dtype, host, i, GUARD_VALUE);
 }
 
 static void fill(struct trial_operand *operand, uint64_t *random) {
