@@ -49,15 +49,16 @@ double dtype_epsilon(clat_dtype dtype) {
 }
 
 static double load_f16(uint16_t bits) {
-    const int exponent = bits >> 10 & 31;
-    const double fraction = bits & 1023;
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
     double value;
-    if (exponent == 31)
+    if (exponent == 31) {
         value = fraction != 0 ? NAN : INFINITY;
-    else if (exponent == 0)
-        value = ldexp(fraction, -24);
-    else
-        value = ldexp(fraction + 1024, exponent - 25);
+    } else if (exponent == 0) {
+        value = fraction * 0x1p-24;
+    } else {
+        const uint64_t wide = (uint64_t)(exponent - 15 + 1023) << 52 | (uint64_t)fraction << 42;
+        memcpy(&value, &wide, sizeof value);
+    }
     return bits >> 15 ? -value : value;
 }
 
