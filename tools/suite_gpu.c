@@ -18,8 +18,11 @@ static size_t add_squares(struct spec *out, const char *group, clat_dtype dtype,
 
 static size_t gpu_gemm(struct spec *out) {
     size_t n = add_squares(out, "f16", CLAT_F16, CLAT_PRECISION_F32, 2048);
-    n += add_squares(out + n, "bf16", CLAT_BF16, CLAT_PRECISION_F32, 2048);
-    return n + add_squares(out + n, "TF32", CLAT_F32, CLAT_PRECISION_NATIVE, 2048);
+    return n + add_squares(out + n, "bf16", CLAT_BF16, CLAT_PRECISION_F32, 2048);
+}
+
+static size_t gpu_tf32(struct spec *out) {
+    return add_squares(out, NULL, CLAT_F32, CLAT_PRECISION_NATIVE, 2048);
 }
 
 static size_t gpu_sgemm(struct spec *out) {
@@ -48,7 +51,8 @@ static size_t gpu_attention(struct spec *out) {
 }
 
 const struct suite suites_gpu[] = {
-    {"gpu-gemm", "f16 and bf16 2048 to 8192, f32 as TF32, all transposes", gpu_gemm, "cublas", 1},
+    {"gpu-gemm", "f16 and bf16 2048 to 8192, all transposes", gpu_gemm, "cublas", 1},
+    {"gpu-tf32", "f32 2048 to 8192 as TF32, all transposes", gpu_tf32, "cublas", 1},
     {"gpu-sgemm", "SGEMM 1024 to 8192, all transposes", gpu_sgemm, "cublas,clblast", 1},
     {"gpu-attention", "f16 and bf16, 2048 to 16384 keys, full and causal", gpu_attention, "gemm",
      1},
