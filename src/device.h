@@ -11,16 +11,26 @@
 
 #include <pthread.h>
 
+struct engine; /* engine.h */
+
 enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL, VENDOR_MESA };
 
-/* X(enumerator, name, meaning). Each has a probe in probe.c. */
+/* X(enumerator, name, meaning). Each has a probe in probe.c or probe_gpu.c. */
 #define CAPABILITY_MAP(X)                                                                          \
     X(CAP_F64, "f64", "double arithmetic")                                                         \
     X(CAP_F16_ARITHMETIC, "f16_arithmetic", "half arithmetic, reported by the driver or not")      \
     X(CAP_BF16_DOT, "bf16_dot",                                                                    \
       "AVX-512's dot products of bf16 pairs, by inline assembly, where they are faster than f32")  \
     X(CAP_BF16_TILE, "bf16_tile",                                                                  \
-      "AMX's products of bf16 tiles, by inline assembly, with the kernel's permission")
+      "AMX's products of bf16 tiles, by inline assembly, with the kernel's permission")            \
+    X(CAP_MMA_NV_SM75, "mma_nv_sm75", "mma.sync of f16 and ldmatrix, by inline PTX")               \
+    X(CAP_MMA_NV_SM80, "mma_nv_sm80", "mma.sync of f16, bf16 and tf32, and cp.async")              \
+    X(CAP_MMA_INTEL_DPAS8, "mma_intel_dpas8", "matrix products by sub-groups of 8")                \
+    X(CAP_MMA_INTEL_DPAS16, "mma_intel_dpas16", "matrix products by sub-groups of 16")             \
+    X(CAP_MMA_AMD_MFMA, "mma_amd_mfma", "MFMA of f16 and bf16, by the compiler's builtins")        \
+    X(CAP_MMA_AMD_WMMA11, "mma_amd_wmma11", "gfx11's WMMA of f16 and bf16")                        \
+    X(CAP_MMA_AMD_WMMA12, "mma_amd_wmma12", "gfx12's WMMA of f16 and bf16")                        \
+    X(CAP_LARGE_LOCAL, "large_local", "static local arrays far larger than the driver reports")
 
 enum capability {
 #define CAPABILITY_ENUM(enumerator, name, meaning) enumerator,
@@ -51,6 +61,8 @@ struct device {
     struct cache *cache;            /* borrowed; remembers verdicts */
     const struct logger *log;       /* borrowed */
     signed char verdict[CAP_COUNT]; /* -1: not known yet */
+    /* Tests set it: kernels for this matrix engine (engine.h) are built with its emulation. */
+    const struct engine *emulated_engine;
 };
 
 /* Finds a device by `wanted` (see clat_context_options.device; NULL and no environment: the
@@ -70,6 +82,10 @@ const char *device_vendor_slug(enum vendor vendor);
 
 /* Proven once per device, driver and library version; a probe that cannot run counts as false. */
 bool device_can(const struct device *device, enum capability capability);
+
+/* What arrays declared in a kernel may take: local_bytes, or more where CAP_LARGE_LOCAL is proven.
+ */
+size_t device_static_local_bytes(const struct device *device);
 
 /* Whether asking for CAP_BF16_TILE is worth it. Unlike asking, this leaves the process as it is. */
 bool device_has_bf16_tiles(const struct device *device);

@@ -1,23 +1,12 @@
 /* Capabilities are proven by running a kernel whose numbers come out right only if the device
  * really computes that way. */
-#include "device.h"
+#include "probe.h"
 
 #include "host_cpu.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PROBE_VALUES = 4 };
-
-/* The kernel maps in[i] to out[i] in one work-item; the results are compared exactly. */
-struct probe {
-    const char *name;
-    const char *extension; /* NULL: none is needed */
-    const char *source;
-    /* false: running the kernel would end the process, or gain nothing. NULL: it never does. */
-    bool (*is_safe)(const struct device *device);
-    float in[PROBE_VALUES], expected[PROBE_VALUES];
-};
 
 #define PROBE_KERNEL(extension, expression)                                                        \
     "#pragma OPENCL EXTENSION " extension " : enable\n"                                            \
@@ -44,7 +33,7 @@ static bool allows_bf16_tiles(const struct device *device) {
     return is_wide_host(device) && host_allows_bf16_tiles();
 }
 
-static const struct probe probes[CAP_COUNT] = {
+static const struct probe probes[] = {
     /* What x + 2^-40 keeps of the 2^-40: all of it in double, nothing in float. */
     [CAP_F64] = {"f64", "cl_khr_fp64",
                  PROBE_KERNEL("cl_khr_fp64",
@@ -96,7 +85,7 @@ static const struct probe probes[CAP_COUNT] = {
 
 enum verdict { VERDICT_UNKNOWN = -1, VERDICT_NO = 0, VERDICT_YES = 1 };
 
-static bool has_extension(cl_device_id id, const char *name) {
+bool probe_has_extension(cl_device_id id, const char *name) {
     size_t bytes = 0;
     if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS)
         return false;
@@ -125,7 +114,7 @@ static enum verdict run_probe(const struct device *device, const struct probe *p
                               cl_program program) {
     enum verdict verdict = VERDICT_UNKNOWN;
     float values[PROBE_VALUES];
-    const size_t one = 1;
+    const size_t items = probe->items != 0 ? probe->items : 1;
     cl_int err[4] = {0};
     memcpy(values, probe->in, sizeof values);
     cl_command_queue queue = clCreateCommandQueue(device->cl, device->id, 0, &err[0]);
@@ -136,7 +125,8 @@ static enum verdict run_probe(const struct device *device, const struct probe *p
     if (err[0] == CL_SUCCESS && err[1] == CL_SUCCESS && err[2] == CL_SUCCESS &&
         err[3] == CL_SUCCESS && clSetKernelArg(kernel, 0, sizeof in, &in) == CL_SUCCESS &&
         clSetKernelArg(kernel, 1, sizeof out, &out) == CL_SUCCESS &&
-        clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &one, &one, 0, NULL, NULL) == CL_SUCCESS &&
+        clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &items, &items, 0, NULL, NULL) ==
+            CL_SUCCESS &&
         clEnqueueReadBuffer(queue, out, CL_TRUE, 0, sizeof values, values, 0, NULL, NULL) ==
             CL_SUCCESS)
         verdict = as_expected(values, probe->expected) ? VERDICT_YES : VERDICT_NO;
@@ -155,14 +145,16 @@ static enum verdict build_and_run(const struct device *device, const struct prob
     /* Compilers made of clang go by the list of extensions, and PoCL's prints to stderr when it
      * refuses: no need to ask. Others, such as NVIDIA's, compile more than they report. */
     if ((device->vendor == VENDOR_POCL || device->vendor == VENDOR_MESA) &&
-        probe->extension != NULL && !has_extension(device->id, probe->extension))
+        probe->extension != NULL && !probe_has_extension(device->id, probe->extension))
         return VERDICT_NO;
     cl_int err = CL_SUCCESS;
     const char *source = probe->source;
     cl_program program = clCreateProgramWithSource(device->cl, 1, &source, NULL, &err);
     if (err != CL_SUCCESS)
         return VERDICT_UNKNOWN;
-    err = clBuildProgram(program, 1, &device->id, "-cl-std=CL1.2", NULL, NULL);
+    char options[64];
+    snprintf(options, sizeof options, "-cl-std=CL1.2 -DLARGE_LOCAL=%zu", probe_large_local(device));
+    err = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
     enum verdict verdict = VERDICT_UNKNOWN;
     if (err == CL_SUCCESS)
         verdict = run_probe(device, probe, program);
@@ -207,6 +199,11 @@ static enum verdict find_verdict(const struct device *device, const struct probe
     return verdict;
 }
 
+static const struct probe *probe_of(enum capability capability) {
+    const struct probe *probe = probe_of_gpu(capability);
+    return probe != NULL ? probe : &probes[capability];
+}
+
 /* Two threads may run the same probe at once; that beats holding the lock while a driver works. A
  * device does not change by being asked: that the answer is remembered is nobody else's affair. */
 bool device_can(const struct device *asked, enum capability capability) {
@@ -215,7 +212,7 @@ bool device_can(const struct device *asked, enum capability capability) {
     signed char known = device->verdict[capability];
     pthread_mutex_unlock(&device->probe_lock);
     if (known < 0) {
-        known = find_verdict(device, &probes[capability]) == VERDICT_YES;
+        known = find_verdict(device, probe_of(capability)) == VERDICT_YES;
         pthread_mutex_lock(&device->probe_lock);
         device->verdict[capability] = known;
         pthread_mutex_unlock(&device->probe_lock);

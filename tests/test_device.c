@@ -314,7 +314,7 @@ static void test_probes(void **state) {
 }
 
 /* On disk in the first two rounds, in memory in all: lines of the log tell how often they ran. Two
- * may be out of the question for this CPU. */
+ * may be out of the question for this CPU, and most are for one vendor's GPUs. */
 static void test_probes_remembered(void **state) {
     (void)state;
     unsigned ran = 0;
@@ -335,7 +335,7 @@ static void test_probes_remembered(void **state) {
         device_close(&device);
         if (round == 0) {
             ran = atomic_load(&probe_lines);
-            assert_in_range(ran, CAP_COUNT - 2, CAP_COUNT);
+            assert_in_range(ran, 2, CAP_COUNT);
         }
         assert_int_equal(atomic_load(&probe_lines), round < 2 ? ran : 2 * ran);
     }
