@@ -55,3 +55,13 @@ void engine_define(struct text *defines, const struct device *device, const stru
                 engine->name, device->emulated_engine != NULL,
                 dtype == CLAT_F32 ? "tf32" : clat_dtype_name(dtype));
 }
+
+/* See MMA_SCRATCH in cl/mma/emulated.clh: matrices, once or twice, or two values of each lane. */
+size_t engine_scratch_bytes(const struct device *device, const struct engine *engine,
+                            clat_dtype dtype, size_t lefts, size_t rights) {
+    const size_t k = engine_k(engine, dtype), copies = 2;
+    if (device->emulated_engine == NULL)
+        return 0;
+    return (copies * k * (lefts * engine->m + rights * engine->n) + rights * 2 * engine->lanes) *
+           sizeof(float);
+}

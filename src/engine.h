@@ -37,4 +37,9 @@ unsigned engine_chunk(clat_dtype dtype);
 void engine_define(struct text *defines, const struct device *device, const struct engine *engine,
                    clat_dtype dtype);
 
+/* Local memory that the emulation takes on top for each sub-group with that many fragments of both
+ * operands, at most; 0 where the engine is the device's own. */
+size_t engine_scratch_bytes(const struct device *device, const struct engine *engine,
+                            clat_dtype dtype, size_t lefts, size_t rights);
+
 #endif

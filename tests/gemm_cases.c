@@ -98,15 +98,19 @@ static double reference(const struct gemm_case *it, size_t b, size_t i, size_t j
                         double beta, double *bound) {
     const clat_gemm_problem *p = it->problem;
     const double eps = dtype_epsilon(p->dtype == CLAT_F64 ? CLAT_F64 : CLAT_F32);
-    double sum = 0, size = 0;
+    const bool tf32 = p->dtype == CLAT_F32 && p->precision == CLAT_PRECISION_NATIVE;
+    double sum = 0, size = 0, squares = 0;
     for (size_t k = 0; k < p->k && alpha != 0; k++) {
         const double x = p->trans_a ? operand_get(&it->a, b, k, i) : operand_get(&it->a, b, i, k);
         const double y = p->trans_b ? operand_get(&it->b, b, j, k) : operand_get(&it->b, b, k, j);
         sum += x * y;
         size += fabs(x * y);
+        squares += x * y * x * y;
     }
     double value = alpha == 0 ? 0 : alpha * sum;
     *bound = (2 * sqrt((double)p->k) + 8) * eps * fabs(alpha) * size;
+    if (tf32) /* operands are rounded, each by up to 2^-11, with random sign */
+        *bound += 6 * 0x1p-11 * fabs(alpha) * sqrt(squares);
     if (beta != 0) {
         value += beta * operand_get(&it->c, b, i, j);
         *bound += 4 * eps * fabs(beta);

@@ -1,6 +1,8 @@
 /* GEMM: what the operator is to the machinery, and its public entry points. */
 #include "gemm.h"
 
+#include "context.h"
+#include "engine.h"
 #include "plan.h"
 
 #include <stdio.h>
@@ -36,8 +38,8 @@ static double flops(const void *problem) {
     return 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->batch;
 }
 
-static const struct implementation *const implementations[] = {&gemm_tile_cpu, &gemm_dot_cpu,
-                                                               &gemm_cpu, &gemm_simt, NULL};
+static const struct implementation *const implementations[] = {
+    &gemm_tile_cpu, &gemm_dot_cpu, &gemm_cpu, &gemm_mma, &gemm_simt, NULL};
 
 const struct operation gemm_operation = {
     .name = "gemm",
@@ -294,6 +296,9 @@ static clat_status make_plan(clat_plan **out, clat_context *ctx, const clat_gemm
     if (problem == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "problem is NULL"));
     TRY(gemm_normalise(&gemm, problem));
+    if (gemm.dtype == CLAT_F32 && gemm.precision == CLAT_PRECISION_NATIVE &&
+        engine_find(&ctx->device, CLAT_F32) == NULL)
+        gemm.precision = CLAT_PRECISION_F32; /* nobody would make use of native */
     TRY(plan_create(out, ctx, &gemm_operation, &gemm, problem->implementation, problem->tunables));
 out:
     return st;

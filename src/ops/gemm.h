@@ -19,7 +19,7 @@ struct gemm {
     clat_batching batching;
     clat_bias bias;
     clat_activation activation;
-    clat_precision precision; /* F32 where the type leaves no choice */
+    clat_precision precision; /* F32 where the type, or the device, leaves no choice */
     clat_layout layout;       /* the caller's: column-major means that a and b are swapped */
 };
 
@@ -67,7 +67,7 @@ void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *ou
 bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm,
                          char why[OP_WHY_BYTES]);
 
-extern const struct implementation gemm_tile_cpu, gemm_dot_cpu, gemm_cpu, gemm_simt;
+extern const struct implementation gemm_tile_cpu, gemm_dot_cpu, gemm_cpu, gemm_mma, gemm_simt;
 extern const struct trial_hooks gemm_trial;
 extern const struct operation gemm_operation;
 

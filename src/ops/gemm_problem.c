@@ -120,7 +120,7 @@ static void fill(struct gemm *out, const clat_gemm_problem *problem, const struc
     if (swap && problem->bias != CLAT_BIAS_NONE)
         out->bias = problem->bias == CLAT_BIAS_ROW ? CLAT_BIAS_COLUMN : CLAT_BIAS_ROW;
     out->activation = problem->activation;
-    if (problem->dtype == CLAT_F16 || problem->dtype == CLAT_BF16)
+    if (problem->dtype != CLAT_F64)
         out->precision = problem->precision;
     out->layout = problem->layout;
 }

@@ -1,0 +1,192 @@
+/* GEMM on matrix engines. The picture is in cl/gemm_mma.cl. */
+#include "gemm.h"
+
+#include "engine.h"
+#include "sizes.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GEMM_MMA_TUNABLES(X)                                                                       \
+    X(BM, "rows of C for one work-group", 64, 16, 32, 64, 128, 256)                                \
+    X(BN, "columns of C for one work-group", 64, 16, 32, 64, 128, 256)                             \
+    X(BK, "depth of a step", 32, 16, 32, 64)                                                       \
+    X(SUBS_M, "sub-groups down", 2, 1, 2, 4, 8)                                                    \
+    X(SUBS_N, "sub-groups across", 2, 1, 2, 4, 8)                                                  \
+    X(STAGES, "pairs of tiles in local memory", 2, 2, 3, 4, 5, 6)                                  \
+    X(GROUP, "rows of tiles walked together", 8, 1, 4, 8, 16)
+
+enum { GEMM_MMA_TUNABLES(TUNABLE_INDEX) T_COUNT };
+
+static const struct tunable tunables[] = {GEMM_MMA_TUNABLES(TUNABLE_ROW)};
+
+enum {
+    MAX_SUMS = 128,   /* registers of a lane for sums */
+    MAX_FETCHED = 64, /* and for chunks that pass through registers */
+    SLAB_PADDING = 8, /* floats; as in the kernel */
+    MAX_GRID_Y = 65535
+};
+
+static const struct engine *engine_of(const struct device *device, const struct gemm *gemm) {
+    return engine_find(device, gemm->dtype);
+}
+
+static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
+    const struct gemm *gemm = problem;
+    const bool native = gemm->precision == CLAT_PRECISION_NATIVE;
+    if (gemm->dtype == CLAT_F64) {
+        snprintf(why, OP_WHY_BYTES, "matrix engines do not multiply f64");
+        return false;
+    }
+    if (gemm->dtype == CLAT_F32 && !native) {
+        snprintf(why, OP_WHY_BYTES, "f32 would be rounded to tf32, which needs precision native");
+        return false;
+    }
+    const struct engine *engine = engine_of(device, gemm);
+    if (engine == NULL) {
+        snprintf(why, OP_WHY_BYTES, "the device has no matrix engine for %s, or none was proven",
+                 gemm->dtype == CLAT_F32 ? "tf32" : clat_dtype_name(gemm->dtype));
+        return false;
+    }
+    if (!native && !engine_keeps_denormals(device, engine)) {
+        snprintf(why, OP_WHY_BYTES,
+                 "the engine takes denormal operands for 0, which needs "
+                 "precision native");
+        return false;
+    }
+    return true;
+}
+
+static bool prefers(const struct device *device) {
+    return !device->is_cpu;
+}
+
+/* ---- geometry */
+
+/* What follows from the tunables for one type and engine. */
+struct shape_of {
+    size_t items, wm, wn;       /* work-items; a sub-group's part of the tile */
+    size_t lefts, rights, sums; /* fragments of a sub-group, sums of a lane */
+    size_t line_a, line_b;      /* chunks of a stored line of each tile */
+    size_t tile_a, tile_b;      /* chunks of each tile */
+};
+
+static struct shape_of shape_of(const struct engine *engine, const struct gemm *gemm,
+                                const int *values) {
+    const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN], bk = (size_t)values[T_BK];
+    const size_t chunk = engine_chunk(gemm->dtype);
+    struct shape_of s = {.wm = bm / (size_t)values[T_SUBS_M], .wn = bn / (size_t)values[T_SUBS_N]};
+    s.items = (size_t)(values[T_SUBS_M] * values[T_SUBS_N]) * engine->lanes;
+    s.lefts = s.wn / engine->m, s.rights = s.wm / engine->n;
+    s.sums = s.wm * s.wn / engine->lanes;
+    s.line_a = (gemm->trans_a ? bm : bk) / chunk, s.line_b = (gemm->trans_b ? bk : bn) / chunk;
+    s.tile_a = bm * bk / chunk, s.tile_b = bn * bk / chunk;
+    return s;
+}
+
+static size_t local_bytes(const struct device *device, const struct engine *engine,
+                          const struct gemm *gemm, const int *values) {
+    const struct shape_of s = shape_of(engine, gemm, values);
+    const size_t subgroups = s.items / engine->lanes;
+    const size_t ring = (size_t)values[T_STAGES] * (s.tile_a + s.tile_b) * 16;
+    const size_t slabs = subgroups * engine->n * (s.wn + SLAB_PADDING) * sizeof(cl_float);
+    return (ring > slabs ? ring : slabs) +
+           subgroups * engine_scratch_bytes(device, engine, gemm->dtype, s.lefts, s.rights);
+}
+
+/* A pass of all work-items is a number of whole lines of the tile, and divides it. */
+static bool divides(size_t items, size_t line, size_t tile) {
+    return line > 0 && items % line == 0 && tile % items == 0;
+}
+
+static bool fits(const struct device *device, const void *problem, const int *values) {
+    const struct gemm *gemm = problem;
+    const struct engine *engine = engine_of(device, gemm);
+    if (engine == NULL)
+        return false;
+    const struct shape_of s = shape_of(engine, gemm, values);
+    const size_t depth = engine_k(engine, gemm->dtype);
+    const bool fetches = (s.tile_a + s.tile_b) / s.items * 4 <= MAX_FETCHED;
+    return s.wm > 0 && s.wn > 0 && s.wm % engine->n == 0 && s.wn % engine->m == 0 &&
+           s.wn % engine_chunk(CLAT_F16) == 0 && (size_t)values[T_BK] % (2 * depth) == 0 &&
+           s.sums <= MAX_SUMS && divides(s.items, s.line_a, s.tile_a) &&
+           divides(s.items, s.line_b, s.tile_b) && s.items <= device->max_work_group &&
+           s.items <= device->max_items[0] &&
+           (engine->async || (values[T_STAGES] == 2 && fetches)) &&
+           local_bytes(device, engine, gemm, values) <= device_static_local_bytes(device);
+}
+
+/* ---- the guess */
+
+/* Tiles with the share of the engine's speed that they reach where there are many of them. Those of
+ * 16 bits; of 32 bits half as deep. */
+struct preset {
+    int values[T_COUNT];
+    double speed;
+};
+
+static const struct preset presets[] = {
+    {{128, 256, 64, 2, 4, 4, 8}, 1.0},  {{128, 256, 64, 2, 4, 3, 8}, 0.97},
+    {{128, 128, 64, 2, 2, 3, 8}, 0.95}, {{128, 128, 32, 2, 2, 2, 8}, 0.85},
+    {{128, 64, 64, 2, 2, 3, 8}, 0.8},   {{64, 128, 64, 2, 2, 3, 8}, 0.8},
+    {{64, 64, 64, 2, 2, 4, 8}, 0.6},    {{64, 64, 32, 2, 2, 2, 8}, 0.55},
+    {{32, 64, 64, 1, 4, 4, 8}, 0.4},    {{32, 32, 32, 1, 1, 2, 8}, 0.25},
+    {{16, 64, 64, 1, 4, 4, 8}, 0.25},   {{64, 32, 64, 4, 1, 4, 8}, 0.4},
+    {{32, 32, 32, 2, 2, 2, 8}, 0.2},    {{16, 32, 32, 1, 1, 2, 8}, 0.1},
+};
+
+/* Rounds of tiles on all compute units, each as long as its tile is large. */
+static double cost_of(const struct device *device, const struct gemm *gemm, const int *values,
+                      double speed) {
+    const double tiles = (double)ceil_div(gemm->m, (size_t)values[T_BM]) *
+                         (double)ceil_div(gemm->n, (size_t)values[T_BN]) * (double)gemm->batch;
+    const double units = device->compute_units;
+    const double rounds = tiles < 8 * units ? ceil(tiles / units) : tiles / units;
+    return rounds * values[T_BM] * values[T_BN] / speed;
+}
+
+static void guess(const struct device *device, const void *problem, int *values) {
+    const struct gemm *gemm = problem;
+    double best = 0;
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+        int candidate[T_COUNT];
+        memcpy(candidate, presets[i].values, sizeof candidate);
+        if (gemm->dtype == CLAT_F32)
+            candidate[T_BK] /= 2;
+        const double cost = cost_of(device, gemm, candidate, presets[i].speed);
+        if (fits(device, problem, candidate) && (best <= 0 || cost < best)) {
+            best = cost;
+            memcpy(values, candidate, sizeof candidate);
+        }
+    }
+}
+
+static clat_status launch(const struct device *device, const void *problem, const int *values,
+                          struct launch *out) {
+    const struct gemm *gemm = problem;
+    const struct engine *engine = engine_of(device, gemm);
+    struct pass *pass = &out->passes[out->n_passes++];
+    gemm_launch_common(gemm, false, out, pass);
+    engine_define(&out->defines, device, engine, gemm->dtype);
+    const size_t tiles =
+        ceil_div(gemm->m, (size_t)values[T_BM]) * ceil_div(gemm->n, (size_t)values[T_BN]);
+    pass->dims = 2;
+    pass->local[0] = shape_of(engine, gemm, values).items;
+    pass->local[1] = 1;
+    pass->global[0] = tiles * pass->local[0];
+    pass->global[1] = smaller(gemm->batch, MAX_GRID_Y);
+    return CLAT_OK;
+}
+
+const struct implementation gemm_mma = {
+    .name = "mma",
+    .source = "gemm_mma.cl",
+    .tunables = tunables,
+    .n_tunables = T_COUNT,
+    .supports = supports,
+    .prefers = prefers,
+    .fits = fits,
+    .guess = guess,
+    .launch = launch,
+};
