@@ -1,5 +1,6 @@
 #include "context.h"
 
+#include "engine.h"
 #include "plan.h"
 
 #include <stdlib.h>
@@ -136,6 +137,7 @@ clat_status clat_context_info(const clat_context *ctx, clat_device_info *out) {
     /* Probing and loading change caches behind the handle, never what it means. */
     clat_context *mutable_ctx = (clat_context *)(uintptr_t)ctx;
     const struct device *device = &ctx->device;
+    const struct engine *engine = engine_find(device, CLAT_F16);
     *out = (clat_device_info){
         .name = device->name,
         .vendor = device_vendor_slug(device->vendor),
@@ -150,6 +152,8 @@ clat_status clat_context_info(const clat_context *ctx, clat_device_info *out) {
         .f16_arithmetic = device_can(&mutable_ctx->device, CAP_F16_ARITHMETIC),
         .bf16_dot = device_can(&mutable_ctx->device, CAP_BF16_DOT),
         .bf16_tile = device_has_bf16_tiles(device),
+        .matrix_engine = engine != NULL ? engine->name : "",
+        .static_local_bytes = device_static_local_bytes(device),
         .cache_dir = cache_directory(ctx->cache),
         .tuned_file = tuning_file(&ctx->tuning),
         .tuned_entries = tuning_count(&mutable_ctx->tuning),

@@ -2,6 +2,7 @@
 #include "gemm_cases.h"
 
 #include "context.h"
+#include "engine.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -69,6 +70,9 @@ static const struct {
     TILES("cpu_tile in place swapped", "KC=256 MC=64 NC=64 PACK_A=0 SHARED=0 SPLIT_K=2 SWAP=1"),
     {"simt", "simt", "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4",
      "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4", false},
+    /* On a GPU's own engine; test_gemm_mma has the emulated ones. */
+    {"mma", "mma", "BM=64 BN=64 BK=32 SUBS_M=2 SUBS_N=2 STAGES=2 GROUP=4",
+     "BM=64 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1", true},
 };
 
 enum { IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
@@ -92,6 +96,8 @@ struct variant_case {
 
 static bool is_available(unsigned implementation, clat_dtype dtype) {
     clat_device_info info;
+    if (strcmp(implementations[implementation].name, "mma") == 0)
+        return dtype != CLAT_F32 && engine_find(&harness_context()->device, dtype) != NULL;
     if (strcmp(implementations[implementation].name, "simt") != 0 && !harness_device_is_cpu())
         return false;
     if (strcmp(implementations[implementation].name, "cpu_tile") == 0)
@@ -138,11 +144,13 @@ static void set_shape(clat_gemm_problem *problem, size_t m, size_t n, size_t k, 
     problem->ldc = (row ? n : m) + padding;
 }
 
-/* Tiles are for native bf16 alone, `cpu_dot` for lines along k; A in place must not need widening,
- * B in place no transposing, and what is swapped changes roles. */
+/* Tiles are for native bf16 alone, matrix engines for 16 bits, `cpu_dot` for lines along k; A in
+ * place must not need widening, B in place no transposing, and what is swapped changes roles. */
 static bool may_take(unsigned implementation, const struct variant *variant) {
     const char *label = implementations[implementation].label;
     const bool wide = variant->dtype == CLAT_F32 || variant->dtype == CLAT_F64;
+    if (strcmp(implementations[implementation].name, "mma") == 0)
+        return !wide;
     if (strcmp(implementations[implementation].name, "cpu_dot") == 0)
         return variant->trans_b || !variant->trans_a;
     if (strcmp(label, "cpu_tile A in place") == 0)
@@ -204,15 +212,24 @@ static void test_column_major(void **state) {
 
 /* A problem that an implementation takes, with edges on all sides. */
 static clat_gemm_problem example(unsigned impl) {
-    enum { F32_NN = 0, F32_NT = 1, F32_TN = 2, F32_TT = 3, NATIVE_TT = 11, NATIVE_NT = 12 };
+    enum {
+        F32_NN = 0,
+        F32_NT = 1,
+        F32_TN = 2,
+        F32_TT = 3,
+        F16_TN = 5,
+        NATIVE_TT = 11,
+        NATIVE_NT = 12
+    };
     const char *name = implementations[impl].name, *label = implementations[impl].label;
     const bool tiles = strcmp(name, "cpu_tile") == 0, swapped = strstr(label, "in place swapped");
     const bool dot = strcmp(name, "cpu_dot") == 0;
     const unsigned variant =
-        tiles     ? (swapped ? NATIVE_TT : NATIVE_NT)
-        : swapped ? F32_TN
-        : dot     ? (strstr(label, "split") ? F32_TT : F32_NT) /* packs rows, or not */
-                  : F32_NN;
+        strcmp(name, "mma") == 0 ? F16_TN
+        : tiles                  ? (swapped ? NATIVE_TT : NATIVE_NT)
+        : swapped                ? F32_TN
+        : dot ? (strstr(label, "split") ? F32_TT : F32_NT) /* packs rows, or not */
+              : F32_NN;
     clat_gemm_problem problem = make_problem(&variants[variant], impl);
     problem.bias = CLAT_BIAS_NONE;
     if (tiles)

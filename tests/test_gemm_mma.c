@@ -3,6 +3,7 @@
  * reference; on a GPU with an engine, test_gemm and test_gemm_tunables run it as it is.
  */
 #include "gemm_cases.h"
+#include "tunables_cases.h"
 
 #include "context.h"
 #include "engine.h"
@@ -88,7 +89,176 @@ static void test_target(void **state) {
     use_engine(NULL);
 }
 
+/* ---- the rest of the operator, on engines whose sums lie differently ---- */
+
+static void test_epilogues(void **state) {
+    (void)state;
+    static const unsigned on[] = {0, 13, 16}; /* nv_sm80, amd_mfma, amd_wmma11 */
+    for (size_t i = 0; i < sizeof on / sizeof *on; i++) {
+        use_engine(targets[on[i]].engine);
+        clat_gemm_problem problem = make_problem(&targets[on[i]], 45, 56, 40, 0);
+        problem.dtype_c = i == 0 ? CLAT_F32 : CLAT_DTYPE_DEFAULT;
+        problem.bias = i == 1 ? CLAT_BIAS_ROW : CLAT_BIAS_COLUMN;
+        problem.activation = i == 0 ? CLAT_ACT_GELU : i == 1 ? CLAT_ACT_RELU : CLAT_ACT_SILU;
+        gemm_check("epilogue, aligned", &problem, false);
+        problem.ldc = 59;
+        gemm_check("epilogue, C not aligned", &problem, true);
+    }
+    use_engine(NULL);
+}
+
+static void test_batches(void **state) {
+    (void)state;
+    static const unsigned on[] = {3, 9}; /* nv_sm80, intel_dpas16 */
+    for (size_t i = 0; i < sizeof on / sizeof *on; i++) {
+        use_engine(targets[on[i]].engine);
+        clat_gemm_problem problem = make_problem(&targets[on[i]], 35, 40, 72, 8);
+        problem.batch = 3;
+        problem.stride_a = i == 0 ? 0 : 5000, problem.stride_b = 8000;
+        gemm_check("batch", &problem, false);
+        problem.stride_b = 8003; /* only the first one aligned */
+        gemm_check("batch, not aligned", &problem, false);
+        problem.batching = CLAT_BATCH_OFFSETS;
+        gemm_check_offsets("offsets", &problem);
+    }
+    use_engine(NULL);
+}
+
+static void test_column_major(void **state) {
+    (void)state;
+    use_engine("nv_sm80");
+    clat_gemm_problem problem = make_problem(&targets[2], 45, 33, 70, 0);
+    problem.layout = CLAT_COL_MAJOR;
+    problem.lda = 45, problem.ldb = 33, problem.ldc = 48;
+    gemm_check("column-major", &problem, true);
+    use_engine(NULL);
+}
+
+/* ---- who takes what ---- */
+
+static void expect_declined(const clat_gemm_problem *problem, const char *word) {
+    clat_plan *plan = NULL;
+    assert_status(CLAT_UNSUPPORTED, clat_gemm_plan(&plan, harness_context(), problem));
+    assert_error_names("mma");
+    assert_error_names(word);
+    assert_null(plan);
+}
+
+static void test_declined(void **state) {
+    (void)state;
+    clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
+    problem.m = problem.n = problem.k = 64;
+    problem.implementation = "mma";
+    use_engine("nv_sm80");
+    expect_declined(&problem, "tf32");
+    problem.precision = CLAT_PRECISION_NATIVE;
+    problem.dtype = CLAT_F64;
+    expect_declined(&problem, "f64");
+    use_engine("nv_sm75");
+    problem.dtype = CLAT_BF16;
+    expect_declined(&problem, "bf16");
+    problem.dtype = CLAT_F32;
+    expect_declined(&problem, "precision");
+    use_engine(NULL);
+}
+
+/* MI200's products of denormals are 0: only with permission. */
+static void test_denormals(void **state) {
+    (void)state;
+    struct device *device = &harness_context()->device;
+    char architecture[sizeof device->architecture];
+    clat_gemm_problem problem = make_problem(&targets[12], 32, 32, 32, 0);
+    clat_plan *plan = NULL;
+    memcpy(architecture, device->architecture, sizeof architecture);
+    use_engine("amd_mfma");
+    strcpy(device->architecture, "gfx90a");
+    expect_declined(&problem, "denormal");
+    problem.precision = CLAT_PRECISION_NATIVE;
+    assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
+    clat_plan_release(plan);
+    memcpy(device->architecture, architecture, sizeof architecture);
+    use_engine(NULL);
+}
+
+/* Where no engine takes tf32, f32 in native precision is the same problem as f32. */
+static void test_native_f32(void **state) {
+    (void)state;
+    clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
+    clat_plan *plans[2] = {NULL, NULL};
+    problem.m = problem.n = problem.k = 20;
+    for (int emulated = 0; emulated < 2; emulated++) {
+        if (!emulated && engine_find(&harness_context()->device, CLAT_F32) != NULL)
+            continue;
+        use_engine(emulated ? "nv_sm80" : NULL);
+        for (int native = 0; native < 2; native++) {
+            problem.precision = native ? CLAT_PRECISION_NATIVE : CLAT_PRECISION_F32;
+            assert_ok(clat_gemm_plan(&plans[native], harness_context(), &problem));
+        }
+        assert_int_equal(plans[0] != plans[1], emulated);
+        clat_plan_release(plans[0]);
+        clat_plan_release(plans[1]);
+    }
+    use_engine(NULL);
+}
+
+/* ---- tunables ---- */
+
+static void judge(const clat_gemm_problem *problem) {
+    clat_plan *plan = NULL;
+    clat_trial *trial = NULL;
+    clat_verdict verdict;
+    assert_ok(clat_gemm_plan(&plan, harness_context(), problem));
+    assert_ok(clat_trial_create(&trial, plan, 7));
+    assert_ok(clat_trial_verify(trial, plan, &verdict));
+    if (!verdict.ok)
+        fail_msg("%s is wrong at %s by %g, bound %g; guards %d", problem->tunables, verdict.where,
+                 verdict.worst, verdict.bound, verdict.guards);
+    clat_trial_release(trial);
+    clat_plan_release(plan);
+}
+
+/* A sample of legal values for an engine each; trials judge. */
+static void test_combinations(void **state) {
+    enum { SAMPLES = 3 };
+    const struct target *target = *state;
+    const struct device *device = &harness_context()->device;
+    clat_gemm_problem problem = make_problem(target, 133, 197, 150, 2);
+    struct gemm gemm;
+    use_engine(target->engine);
+    assert_ok(gemm_normalise(&gemm, &problem));
+    struct combinations list = combinations_choose(&gemm_mma, device, &gemm, SAMPLES);
+    for (size_t i = 0; i < list.count; i++) {
+        struct text tunables = {0};
+        tunables_print(&gemm_mma, list.values[i], &tunables);
+        problem.tunables = text_string(&tunables);
+        judge(&problem);
+        text_free(&tunables);
+        program_store_trim(&harness_context()->programs, 1);
+    }
+    combinations_free(&list);
+    use_engine(NULL);
+}
+
+/* A guess is legal on every engine, whatever the shape. */
+static void test_guesses_fit(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1, 8, 40, 200, 1000, 5000, 100000};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        use_engine(targets[i].engine);
+        for (size_t s = 0; s < (size_t)SIZES * SIZES; s++) {
+            const clat_gemm_problem problem =
+                make_problem(&targets[i], sizes[s % SIZES], sizes[s / SIZES], 300, 0);
+            struct gemm gemm;
+            assert_ok(gemm_normalise(&gemm, &problem));
+            check_guesses(&gemm_mma, &harness_context()->device, &gemm);
+        }
+    }
+    use_engine(NULL);
+}
+
 int main(void) {
+    static const unsigned sampled[] = {0, 4, 12};
     static char names[sizeof targets / sizeof *targets][64];
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
         const struct target *it = &targets[i];
@@ -96,5 +266,14 @@ int main(void) {
                  it->trans_a ? 'T' : 'N', it->trans_b ? 'T' : 'N');
         harness_add(names[i], test_target, it);
     }
+    harness_add("epilogues", test_epilogues, NULL);
+    harness_add("batches", test_batches, NULL);
+    harness_add("column-major", test_column_major, NULL);
+    harness_add("declined", test_declined, NULL);
+    harness_add("denormals", test_denormals, NULL);
+    harness_add("native f32", test_native_f32, NULL);
+    for (size_t i = 0; i < sizeof sampled / sizeof *sampled; i++)
+        harness_add("combinations", test_combinations, &targets[sampled[i]]);
+    harness_add("guesses fit", test_guesses_fit, NULL);
     return harness_run_added();
 }

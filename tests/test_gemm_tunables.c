@@ -13,8 +13,8 @@
 
 enum { SAMPLES = 12 };
 
-static const struct implementation *const implementations[] = {&gemm_cpu, &gemm_dot_cpu,
-                                                               &gemm_tile_cpu, &gemm_simt};
+static const struct implementation *const implementations[] = {
+    &gemm_cpu, &gemm_dot_cpu, &gemm_tile_cpu, &gemm_simt, &gemm_mma};
 
 static clat_gemm_problem make_problem(const struct implementation *impl, unsigned variant) {
     clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
@@ -24,6 +24,11 @@ static clat_gemm_problem make_problem(const struct implementation *impl, unsigne
     problem.trans_b = variant % 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.trans_a = variant % 4 >= 2 ? CLAT_TRANS : CLAT_NO_TRANS;
     problem.dtype = variant % 8 >= 4 ? CLAT_BF16 : CLAT_F32;
+    if (impl == &gemm_mma) {
+        problem.dtype = variant % 8 >= 4 ? CLAT_BF16 : CLAT_F16;
+        problem.dtype_c = variant % 8 >= 6 ? CLAT_F32 : CLAT_DTYPE_DEFAULT;
+        problem.lda = 304, problem.ldc = variant % 3 ? 201 : 200; /* aligned, now and then */
+    }
     if (impl == &gemm_tile_cpu) {
         problem.dtype = CLAT_BF16;
         problem.dtype_c = variant % 8 >= 4 ? CLAT_F32 : CLAT_BF16;
@@ -150,6 +155,7 @@ int main(void) {
     harness_add("cpu_dot combinations", test_combinations, &implementations[1]);
     harness_add("cpu_tile combinations", test_combinations, &implementations[2]);
     harness_add("simt combinations", test_combinations, &implementations[3]);
+    harness_add("mma combinations", test_combinations, &implementations[4]);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("trials", test_trials, NULL);
     return harness_run_added();

@@ -325,10 +325,12 @@ static double float_of(const struct run *run, unsigned at, unsigned item) {
     return dtype_load(CLAT_F32, &word, 0);
 }
 
-/* Element e of the words from `at` on. */
+/* Element e of the words from `at` on. The last 13 bits of a tf32 do not count. */
 static double element_of(const struct run *run, unsigned at, unsigned item, unsigned e) {
-    if (run->it->dtype == CLAT_F32)
-        return float_of(run, at + e, item);
+    if (run->it->dtype == CLAT_F32) {
+        const uint32_t tf32 = word_of(run, at + e, item) & ~(uint32_t)0x1fff;
+        return dtype_load(CLAT_F32, &tf32, 0);
+    }
     const uint32_t word = word_of(run, at + e / 2, item);
     return dtype_load(run->it->dtype, &word, e % 2);
 }

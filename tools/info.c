@@ -47,7 +47,7 @@ static const char *or_none(const char *text) {
 }
 
 static void print_facts(FILE *file, const clat_device_info *info) {
-    char global[32], local[32];
+    char global[32], local[32], arrays[32];
     fprintf(file, "name           %s\n", info->name);
     fprintf(file, "vendor         %s\n", info->vendor);
     fprintf(file, "architecture   %s\n", info->architecture);
@@ -55,14 +55,16 @@ static void print_facts(FILE *file, const clat_device_info *info) {
     fprintf(file, "driver         %s\n", info->driver);
     fprintf(file, "type           %s, %u compute units\n", info->is_cpu ? "CPU" : "GPU",
             info->compute_units);
-    fprintf(file, "memory         %s global, %s local\n",
+    fprintf(file, "memory         %s global, %s local, arrays in kernels %s\n",
             format_bytes(global, sizeof global, info->global_bytes),
-            format_bytes(local, sizeof local, info->local_bytes));
+            format_bytes(local, sizeof local, info->local_bytes),
+            format_bytes(arrays, sizeof arrays, info->static_local_bytes));
     fprintf(file, "f64            %s\n", info->f64 ? "works" : "no");
     fprintf(file, "f16 arithmetic %s\n",
             info->f16_arithmetic ? "works" : "no (f16 is stored, computed in f32)");
     fprintf(file, "bf16 dot       %s\n", info->bf16_dot ? "works" : "no, or slower than f32");
     fprintf(file, "bf16 tiles     %s\n", info->bf16_tile ? "work" : "no");
+    fprintf(file, "matrix engine  %s\n", or_none(info->matrix_engine));
     fprintf(file, "kernels        %s\n", info->kernel_dir);
     fprintf(file, "cache          %s\n", or_none(info->cache_dir));
     fprintf(file, "tuned values   %s, %zu usable\n", or_none(info->tuned_file),
@@ -70,15 +72,19 @@ static void print_facts(FILE *file, const clat_device_info *info) {
 }
 
 static json_t *facts_json(const clat_device_info *info) {
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:s, s:s, s:I, s:s}",
-        "name", info->name, "vendor", info->vendor, "architecture", info->architecture, "driver",
-        info->driver, "platform", info->platform, "is_cpu", info->is_cpu, "compute_units",
-        (json_int_t)info->compute_units, "global_bytes", (json_int_t)info->global_bytes,
-        "local_bytes", (json_int_t)info->local_bytes, "f64", info->f64, "f16_arithmetic",
-        info->f16_arithmetic, "bf16_dot", info->bf16_dot, "bf16_tile", info->bf16_tile, "cache_dir",
-        info->cache_dir, "tuned_file", info->tuned_file, "tuned_entries",
-        (json_int_t)info->tuned_entries, "kernel_dir", info->kernel_dir);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:s, s:I, "
+                     "s:s, s:s, s:I, "
+                     "s:s}",
+                     "name", info->name, "vendor", info->vendor, "architecture", info->architecture,
+                     "driver", info->driver, "platform", info->platform, "is_cpu", info->is_cpu,
+                     "compute_units", (json_int_t)info->compute_units, "global_bytes",
+                     (json_int_t)info->global_bytes, "local_bytes", (json_int_t)info->local_bytes,
+                     "f64", info->f64, "f16_arithmetic", info->f16_arithmetic, "bf16_dot",
+                     info->bf16_dot, "bf16_tile", info->bf16_tile, "matrix_engine",
+                     info->matrix_engine, "static_local_bytes",
+                     (json_int_t)info->static_local_bytes, "cache_dir", info->cache_dir,
+                     "tuned_file", info->tuned_file, "tuned_entries",
+                     (json_int_t)info->tuned_entries, "kernel_dir", info->kernel_dir);
 }
 
 static bool show(const struct tool_common *common) {

@@ -118,16 +118,19 @@ typedef enum clat_dtype {
 } clat_dtype;
 
 /*
- * How f16 and bf16 operands are multiplied. NATIVE permits a device's own instructions for the
- * stored type where an implementation has them, and changes nothing elsewhere; the plan's
- * explanation says what it uses. Sums are f32 either way. docs/numerics.md has the error bounds.
+ * How operands are multiplied. NATIVE permits a device's own instructions for the stored type, and
+ * in GEMM those that round f32 to tf32, where an implementation has them, and changes nothing
+ * elsewhere; the plan's explanation says what it uses. Sums are f32 either way. Instructions whose
+ * products are as exact as f32's, those of 16-bit elements on matrix engines, need no permission.
+ * docs/numerics.md has the error bounds.
  */
 typedef enum clat_precision {
     CLAT_PRECISION_F32 = 0,   /* operands are widened, products and sums are f32 */
-    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0, and attention in bf16 may
-                                 round its weights to bf16 before they multiply V, and take
-                                 exponentials that are off by 2^-13 relatively: so logsumexp by
-                                 2^-13 */
+    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0; GEMM in f32 may round its
+                                 operands to tf32, which keeps 10 bits of the fraction; and
+                                 attention in bf16 may round its weights to bf16 before they
+                                 multiply V, and take exponentials that are off by 2^-13
+                                 relatively: so logsumexp by 2^-13 */
 } clat_precision;
 
 /* Bytes of one element; 0 for a value that is not a type. */
@@ -212,6 +215,10 @@ typedef struct clat_device_info {
                                them: on Linux that needs the kernel's permission, which stays for
                                the life of the process, makes signal frames 8 KB larger, and lets
                                sigaltstack refuse stacks too small for that */
+    const char *matrix_engine;   /* what multiplies f16: "nv_sm80", "amd_mfma", ... (cl/mma/), proven
+                                    too; "" when there is none */
+    uint64_t static_local_bytes; /* what arrays declared in a kernel may take: local_bytes, or more
+                                    where the driver says too little */
     const char *cache_dir;  /* "" when there is no disk cache */
     const char *tuned_file; /* "" when there is none */
     size_t tuned_entries;   /* usable tuned values loaded, shipped ones included */
@@ -260,7 +267,7 @@ CLAT_API clat_status clat_dgemm(clat_context *ctx, cl_command_queue queue, clat_
  */
 typedef struct clat_plan_info {
     const char *op;             /* "gemm", "attention", "mha" */
-    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "simt"; "none" for
+    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "mma", "simt"; "none" for
                                    a zero-sized problem; "composite" for a plan made of others */
     const char *tunables;       /* "MR=12 NV=2 KC=384" */
     const char *tunables_from;  /* "caller", "guess", the tuned file and its entry, or
@@ -382,9 +389,9 @@ typedef struct clat_gemm_problem {
                                             matrix. C: 0 means tight */
     clat_bias bias;                      /* the same bias for every batch element */
     clat_activation activation;
-    clat_precision precision;   /* f16 and bf16 only; ignored for f32 and f64 */
-    const char *implementation; /* NULL: the best. "cpu", "cpu_dot", "cpu_tile", "simt": that one
-                                   or an error */
+    clat_precision precision;   /* ignored for f64 */
+    const char *implementation; /* NULL: the best. "cpu", "cpu_dot", "cpu_tile", "mma", "simt": that
+                                   one or an error */
     const char *tunables;       /* NULL: tuned values, else a guess. "MR=8 NV=2": these over the
                                    guess; requires `implementation` */
 } clat_gemm_problem;

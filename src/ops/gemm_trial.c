@@ -73,16 +73,24 @@ static double activate(clat_activation activation, double x) {
     }
 }
 
+/* Of k products: themselves, their absolute values, their squares. */
+struct sum {
+    double products, magnitude, squares;
+};
+
 /*
  * What an element may be off. A sum of k products in order has a worst case of k eps sum |a b|;
  * rounding errors of random signs add up to about sqrt(k) of it, and twice that plus a floor is
  * still far less than one product left out. Activations are 1.13-Lipschitz and add a few units in
- * the last place. Then comes the one rounding to C, with f16's smallest number as its floor.
+ * the last place. tf32 rounds either factor of each product by up to 2^-11, also of random sign.
+ * Then comes the one rounding to C, with f16's smallest number as its floor.
  */
-static double error_bound(const struct gemm *gemm, double magnitude, double bias,
+static double error_bound(const struct gemm *gemm, const struct sum *sum, double bias,
                           double reference) {
     const double eps = dtype_epsilon(gemm->dtype == CLAT_F64 ? CLAT_F64 : CLAT_F32);
-    double bound = (2 * sqrt((double)gemm->k) + 8) * eps * magnitude + 4 * eps * fabs(bias);
+    double bound = (2 * sqrt((double)gemm->k) + 8) * eps * sum->magnitude + 4 * eps * fabs(bias);
+    if (gemm->dtype == CLAT_F32 && gemm->precision == CLAT_PRECISION_NATIVE)
+        bound += 6 * 0x1p-11 * sqrt(sum->squares);
     if (gemm->activation != CLAT_ACT_NONE)
         bound = 1.2 * bound + 64 * eps * (fabs(reference) + 0.1);
     bound += dtype_epsilon(gemm->dtype_c) * (fabs(reference) + bound);
@@ -100,18 +108,21 @@ struct judgement {
 
 static void judge_element(const struct judgement *j, size_t row, size_t column, const double *b) {
     const struct gemm *gemm = j->gemm;
-    double sum = 0, magnitude = 0, bias = 0;
+    struct sum sum = {0};
+    double bias = 0;
     for (size_t i = 0; i < gemm->k; i++) {
-        sum += j->a[i] * b[i];
-        magnitude += fabs(j->a[i] * b[i]);
+        const double product = j->a[i] * b[i];
+        sum.products += product;
+        sum.magnitude += fabs(product);
+        sum.squares += product * product;
     }
     if (gemm->bias != CLAT_BIAS_NONE)
         bias = trial_value(j->trial, OPERAND_BIAS, gemm->bias == CLAT_BIAS_ROW ? row : column);
-    const double reference = activate(gemm->activation, sum + bias);
+    const double reference = activate(gemm->activation, sum.products + bias);
     const bool swap = gemm->layout == CLAT_COL_MAJOR;
     trial_judge(j->trial, OPERAND_C, j->batch * gemm->stride_c + row * gemm->ldc + column,
-                reference, error_bound(gemm, magnitude, bias, reference),
-                "c[%zu][%zu] of batch %zu", swap ? column : row, swap ? row : column, j->batch);
+                reference, error_bound(gemm, &sum, bias, reference), "c[%zu][%zu] of batch %zu",
+                swap ? column : row, swap ? row : column, j->batch);
 }
 
 static void judge_batch(const struct judgement *j) {
