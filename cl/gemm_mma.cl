@@ -13,9 +13,10 @@
  *    +----+    +--+--+--+--+                Engines with asynchronous copies have a ring of STAGES
  *    |    | WM |  |  |  |  |  SUBS_M        pairs of tiles, of which all but one are on their way.
  * BM |    |    +--+--+--+--+  sub-groups    Others have two: the next one passes through registers
- *    |    |    |  |  |  |  |  down,         while this one is multiplied. Fragments of the next k
- *    +----+    +--+--+--+--+  SUBS_N        are loaded while these are multiplied. At last, sums go
- *                             across        through local memory, so that C is written in vectors.
+ *    |    |    |  |  |  |  |  down,         while this one is multiplied. Of the ring, fragments
+ *    +----+    +--+--+--+--+  SUBS_N        of the next k are loaded while these are multiplied.
+ *                             across        At last, sums go through local memory, so that C is
+ *                                           written in vectors.
  *
  * A tile whose lines start at multiples of 16 bytes and that lies inside the matrix is copied by
  * whole chunks; at edges by parts of chunks, filled up with zeros; others are read by elements.
@@ -43,9 +44,17 @@
 #define LEFTS (WN / MMA_M)
 #define RIGHTS (WM / MMA_N)
 
-/* Chunks of a line as stored, of a tile, and of a tile for one work-item. */
+/* Chunks of a line as stored; of a tile, and of a tile for one work-item. */
 #define CHUNKS_A ((TRANS_A ? BM : BK) / MMA_CHUNK)
 #define CHUNKS_B ((TRANS_B ? BK : BN) / MMA_CHUNK)
+/* The same of a line in local memory. Engines that load turned tiles slowly get them turned on the
+ * way through registers. */
+#define TURNED_A (TRANS_A * MMA_TURNS)
+#define TURNED_B (!TRANS_B * MMA_TURNS)
+#define TURN_A (TRANS_A * !MMA_TURNS)
+#define TURN_B (!TRANS_B * !MMA_TURNS)
+#define LINE_A ((TURNED_A ? BM : BK) / MMA_CHUNK)
+#define LINE_B ((TURNED_B ? BN : BK) / MMA_CHUNK)
 #define TILE_A (BM * BK / MMA_CHUNK)
 #define TILE_B (BN * BK / MMA_CHUNK)
 #define COUNT_A (TILE_A / ITEMS)
@@ -153,6 +162,21 @@ ALWAYS_INLINE void keep_tile(__local uint4 *tile, const uint4 *kept, const struc
         tile[MMA_AT(chunks, s->line + i * (ITEMS / chunks), s->chunk)] = kept[i];
 }
 
+/* What came as lines of k becomes lines along k. */
+ALWAYS_INLINE void keep_tile_turned(__local uint4 *tile, const uint4 *kept, const struct stream *s,
+                                    int count, int chunks)
+{
+    __local ushort *to = (__local ushort *)tile;
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        const int k = s->line + i * (ITEMS / chunks);
+        ushort x[8];
+        VSTORE(8, as_ushort8(kept[i]), x);
+        UNROLL for (int j = 0; j < 8; j++)
+            to[MMA_AT(BK / 8, s->chunk * 8 + j, k / 8) * 8 + k % 8] = x[j];
+    }
+}
+
 /* ---- one tile of C ---- */
 
 struct tile {
@@ -183,8 +207,14 @@ ALWAYS_INLINE void fetch_tiles(uint4 *a, uint4 *b, struct tile *t)
 ALWAYS_INLINE void keep_tiles(__local uint4 *stage, const uint4 *a, const uint4 *b,
                               const struct tile *t)
 {
-    keep_tile(stage, a, &t->a, COUNT_A, CHUNKS_A);
-    keep_tile(stage + TILE_A, b, &t->b, COUNT_B, CHUNKS_B);
+    if (TURN_A)
+        keep_tile_turned(stage, a, &t->a, COUNT_A, CHUNKS_A);
+    else
+        keep_tile(stage, a, &t->a, COUNT_A, CHUNKS_A);
+    if (TURN_B)
+        keep_tile_turned(stage + TILE_A, b, &t->b, COUNT_B, CHUNKS_B);
+    else
+        keep_tile(stage + TILE_A, b, &t->b, COUNT_B, CHUNKS_B);
 }
 
 /* Fragments for one step of the engine. */
@@ -197,14 +227,14 @@ ALWAYS_INLINE void load_fragments(struct mma_subgroup self, struct fragments *f,
                                   __local const uint4 *stage, int k)
 {
     const int row = self.index / SUBS_N * WM, column = self.index % SUBS_N * WN;
-    if (TRANS_A)
-        mma_load_right_turned(self, f->right, RIGHTS, stage, CHUNKS_A, row, k);
+    if (TURNED_A)
+        mma_load_right_turned(self, f->right, RIGHTS, stage, LINE_A, row, k);
     else
-        mma_load_right(self, f->right, RIGHTS, stage, CHUNKS_A, row, k);
-    if (TRANS_B)
-        mma_load_left(self, f->left, LEFTS, stage + TILE_A, CHUNKS_B, column, k);
+        mma_load_right(self, f->right, RIGHTS, stage, LINE_A, row, k);
+    if (TURNED_B)
+        mma_load_left_turned(self, f->left, LEFTS, stage + TILE_A, LINE_B, column, k);
     else
-        mma_load_left_turned(self, f->left, LEFTS, stage + TILE_A, CHUNKS_B, column, k);
+        mma_load_left(self, f->left, LEFTS, stage + TILE_A, LINE_B, column, k);
 }
 
 #if MMA_ASYNC
@@ -252,7 +282,7 @@ ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __loc
                                  struct tile *t)
 {
     uint4 a[COUNT_A], b[COUNT_B];
-    struct fragments f[2];
+    struct fragments f;
     int stage = 0;
     fetch_tiles(a, b, t);
     keep_tiles(ring, a, b, t);
@@ -262,12 +292,10 @@ ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __loc
         more = t->k > 0;
         if (more)
             fetch_tiles(a, b, t);
-        load_fragments(self, &f[0], now, 0);
-        MMA_UNROLL for (int k = 0; k < BK / MMA_K; k++)
+        MMA_UNROLL for (int k = 0; k < BK; k += MMA_K)
         {
-            if (k + 1 < BK / MMA_K)
-                load_fragments(self, &f[(k + 1) % 2], now, (k + 1) * MMA_K);
-            mma_multiply(self, sums, f[k % 2].left, LEFTS, f[k % 2].right, RIGHTS);
+            load_fragments(self, &f, now, k);
+            mma_multiply(self, sums, f.left, LEFTS, f.right, RIGHTS);
         }
         if (more)
             keep_tiles(ring + (1 - stage) * (TILE_A + TILE_B), a, b, t);

@@ -4,13 +4,13 @@
 
 /* By priority among those that one device may have. Shapes and lanes as in cl/mma/. */
 const struct engine engines[] = {
-    {"nv_sm80", CAP_MMA_NV_SM80, 32, 8, 16, .bf16 = true, .tf32 = true, .async = true},
-    {"nv_sm75", CAP_MMA_NV_SM75, 32, 8, 16, .bf16 = false},
-    {"intel_dpas16", CAP_MMA_INTEL_DPAS16, 16, 8, 16, .bf16 = true},
-    {"intel_dpas8", CAP_MMA_INTEL_DPAS8, 8, 8, 8, .bf16 = true},
-    {"amd_mfma", CAP_MMA_AMD_MFMA, 64, 16, 16, .bf16 = true},
-    {"amd_wmma12", CAP_MMA_AMD_WMMA12, 32, 16, 16, .bf16 = true},
-    {"amd_wmma11", CAP_MMA_AMD_WMMA11, 32, 16, 16, .bf16 = true},
+    {"nv_sm80", CAP_MMA_NV_SM80, 32, 8, 16, 1, 255, .bf16 = true, .tf32 = true, .async = true},
+    {"nv_sm75", CAP_MMA_NV_SM75, 32, 8, 16, 1, 255, .bf16 = false},
+    {"intel_dpas16", CAP_MMA_INTEL_DPAS16, 16, 8, 16, 1, 128, .bf16 = true},
+    {"intel_dpas8", CAP_MMA_INTEL_DPAS8, 8, 8, 8, 1, 128, .bf16 = true},
+    {"amd_mfma", CAP_MMA_AMD_MFMA, 64, 16, 16, 1, 512, .bf16 = true},
+    {"amd_wmma12", CAP_MMA_AMD_WMMA12, 32, 16, 16, 1, 256, .bf16 = true},
+    {"amd_wmma11", CAP_MMA_AMD_WMMA11, 32, 16, 16, 2, 256, .bf16 = true},
 };
 
 const unsigned n_engines = sizeof engines / sizeof *engines;
@@ -49,6 +49,12 @@ unsigned engine_chunk(clat_dtype dtype) {
     return 16 / (unsigned)clat_dtype_bytes(dtype);
 }
 
+unsigned engine_fragment_registers(const struct engine *engine, clat_dtype dtype, size_t lefts,
+                                   size_t rights) {
+    const size_t elements = (lefts * engine->m + rights * engine->n) * engine_k(engine, dtype);
+    return (unsigned)(elements * clat_dtype_bytes(dtype) * engine->copies / engine->lanes / 4);
+}
+
 void engine_define(struct text *defines, const struct device *device, const struct engine *engine,
                    clat_dtype dtype) {
     text_printf(defines, "#define MMA_ENGINE %s\n#define MMA_EMULATED %d\n#define MMA_TYPE %s\n",
@@ -59,7 +65,7 @@ void engine_define(struct text *defines, const struct device *device, const stru
 /* See MMA_SCRATCH in cl/mma/emulated.clh: matrices, once or twice, or two values of each lane. */
 size_t engine_scratch_bytes(const struct device *device, const struct engine *engine,
                             clat_dtype dtype, size_t lefts, size_t rights) {
-    const size_t k = engine_k(engine, dtype), copies = 2;
+    const size_t k = engine_k(engine, dtype), copies = engine->copies;
     if (device->emulated_engine == NULL)
         return 0;
     return (copies * k * (lefts * engine->m + rights * engine->n) + rights * 2 * engine->lanes) *

@@ -9,6 +9,8 @@ struct engine {
     const char *name; /* MMA_ENGINE: "nv_sm80" */
     enum capability proof;
     unsigned lanes, m, n; /* of a sub-group; rows and columns of fragments */
+    unsigned copies;      /* lanes that hold the same element of an operand */
+    unsigned registers;   /* of a lane, 32 bits each */
     bool bf16, tf32;      /* also, beside f16 */
     bool async;           /* copies to local memory that bypass registers */
 };
@@ -32,6 +34,10 @@ bool engine_keeps_denormals(const struct device *device, const struct engine *en
 /* Depth of fragments; elements in 16 bytes. */
 unsigned engine_k(const struct engine *engine, clat_dtype dtype);
 unsigned engine_chunk(clat_dtype dtype);
+
+/* Registers of a lane for fragments of left and right, side by side. */
+unsigned engine_fragment_registers(const struct engine *engine, clat_dtype dtype, size_t lefts,
+                                   size_t rights);
 
 /* The contract of mma.clh. */
 void engine_define(struct text *defines, const struct device *device, const struct engine *engine,

@@ -22,9 +22,9 @@ enum { GEMM_MMA_TUNABLES(TUNABLE_INDEX) T_COUNT };
 static const struct tunable tunables[] = {GEMM_MMA_TUNABLES(TUNABLE_ROW)};
 
 enum {
-    MAX_SUMS = 128,   /* registers of a lane for sums */
-    MAX_FETCHED = 64, /* and for chunks that pass through registers */
-    SLAB_PADDING = 8, /* floats; as in the kernel */
+    OTHER_REGISTERS = 32, /* addresses, counters */
+    SLAB_PADDING = 8,     /* floats; as in the kernel */
+    WIDEST = 8,           /* neighbours of C that are written at a time */
     MAX_GRID_Y = 65535
 };
 
@@ -95,6 +95,15 @@ static size_t local_bytes(const struct device *device, const struct engine *engi
            subgroups * engine_scratch_bytes(device, engine, gemm->dtype, s.lefts, s.rights);
 }
 
+/* What a lane holds while it multiplies: sums and fragments, those of the next k too where copies
+ * are asynchronous, else chunks on their way. More would be spilled. */
+static size_t registers(const struct engine *engine, const struct gemm *gemm,
+                        const struct shape_of *s) {
+    const size_t fragments = engine_fragment_registers(engine, gemm->dtype, s->lefts, s->rights);
+    return OTHER_REGISTERS + s->sums +
+           (engine->async ? 2 * fragments : fragments + (s->tile_a + s->tile_b) / s->items * 4);
+}
+
 /* A pass of all work-items is a number of whole lines of the tile, and divides it. */
 static bool divides(size_t items, size_t line, size_t tile) {
     return line > 0 && items % line == 0 && tile % items == 0;
@@ -107,13 +116,12 @@ static bool fits(const struct device *device, const void *problem, const int *va
         return false;
     const struct shape_of s = shape_of(engine, gemm, values);
     const size_t depth = engine_k(engine, gemm->dtype);
-    const bool fetches = (s.tile_a + s.tile_b) / s.items * 4 <= MAX_FETCHED;
     return s.wm > 0 && s.wn > 0 && s.wm % engine->n == 0 && s.wn % engine->m == 0 &&
-           s.wn % engine_chunk(CLAT_F16) == 0 && (size_t)values[T_BK] % (2 * depth) == 0 &&
-           s.sums <= MAX_SUMS && divides(s.items, s.line_a, s.tile_a) &&
-           divides(s.items, s.line_b, s.tile_b) && s.items <= device->max_work_group &&
-           s.items <= device->max_items[0] &&
-           (engine->async || (values[T_STAGES] == 2 && fetches)) &&
+           s.wn % WIDEST == 0 && (size_t)values[T_BK] % (2 * depth) == 0 &&
+           registers(engine, gemm, &s) <= engine->registers &&
+           divides(s.items, s.line_a, s.tile_a) && divides(s.items, s.line_b, s.tile_b) &&
+           s.items <= device->max_work_group && s.items <= device->max_items[0] &&
+           (engine->async || values[T_STAGES] == 2) &&
            local_bytes(device, engine, gemm, values) <= device_static_local_bytes(device);
 }
 
@@ -127,13 +135,15 @@ struct preset {
 };
 
 static const struct preset presets[] = {
-    {{128, 256, 64, 2, 4, 4, 8}, 1.0},  {{128, 256, 64, 2, 4, 3, 8}, 0.97},
-    {{128, 128, 64, 2, 2, 3, 8}, 0.95}, {{128, 128, 32, 2, 2, 2, 8}, 0.85},
-    {{128, 64, 64, 2, 2, 3, 8}, 0.8},   {{64, 128, 64, 2, 2, 3, 8}, 0.8},
+    {{128, 256, 32, 2, 4, 6, 8}, 1.0},  {{128, 256, 32, 2, 4, 4, 8}, 0.97},
+    {{128, 128, 32, 2, 2, 4, 8}, 0.95}, {{128, 128, 32, 4, 2, 2, 8}, 0.9},
+    {{128, 128, 32, 4, 4, 2, 8}, 0.8},  {{64, 128, 64, 2, 2, 3, 8}, 0.8},
+    {{128, 64, 64, 2, 2, 3, 8}, 0.7},   {{64, 128, 32, 2, 4, 2, 8}, 0.7},
     {{64, 64, 64, 2, 2, 4, 8}, 0.6},    {{64, 64, 32, 2, 2, 2, 8}, 0.55},
-    {{32, 64, 64, 1, 4, 4, 8}, 0.4},    {{32, 32, 32, 1, 1, 2, 8}, 0.25},
-    {{16, 64, 64, 1, 4, 4, 8}, 0.25},   {{64, 32, 64, 4, 1, 4, 8}, 0.4},
-    {{32, 32, 32, 2, 2, 2, 8}, 0.2},    {{16, 32, 32, 1, 1, 2, 8}, 0.1},
+    {{64, 64, 32, 4, 4, 2, 8}, 0.5},    {{32, 64, 64, 1, 4, 4, 8}, 0.4},
+    {{64, 32, 64, 4, 1, 4, 8}, 0.4},    {{32, 32, 32, 2, 2, 2, 8}, 0.2},
+    {{16, 64, 64, 1, 4, 4, 8}, 0.25},   {{32, 32, 32, 1, 1, 2, 8}, 0.25},
+    {{16, 32, 32, 1, 1, 2, 8}, 0.1},
 };
 
 /* Rounds of tiles on all compute units, each as long as its tile is large. */
