@@ -338,14 +338,14 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
     MMA_UNROLL for (int j = 0; j < RIGHTS; j++)
     {
         leave_sums(self, slab, sums + j);
-        barrier(CLK_LOCAL_MEM_FENCE);
+        MMA_BARRIER();
         for (int i = self.lane; i < MMA_N * (WN / WIDE); i += MMA_LANES) {
             const int row = i / (WN / WIDE), column = i % (WN / WIDE) * WIDE;
             if (row0 + j * MMA_N + row < o->m)
                 finish_wide(o, slab + row * SLAB_LD + column, row0 + j * MMA_N + row,
                             column0 + column, aligned);
         }
-        barrier(CLK_LOCAL_MEM_FENCE);
+        MMA_BARRIER();
     }
 }
 
@@ -355,11 +355,12 @@ __kernel MMA_KERNEL(ITEMS) void gemm(GEMM_PARAMETERS)
     MMA_SUBGROUP(self, SUBGROUPS, LEFTS, RIGHTS);
 
     /* Tiles run down GROUP rows before they step to the next column. */
-    const long tiles_m = (p.m + BM - 1) / BM, tiles_n = (p.n + BN - 1) / BN;
-    const long band = get_group_id(0) / (GROUP * tiles_n);
-    const long within = get_group_id(0) % (GROUP * tiles_n);
-    const long band_rows = min((long)GROUP, tiles_m - band * GROUP);
-    const long row = (band * GROUP + within % band_rows) * BM, column = within / band_rows * BN;
+    const uint tiles_m = (uint)((p.m + BM - 1) / BM), tiles_n = (uint)((p.n + BN - 1) / BN);
+    const uint tile = (uint)get_group_id(0), band = tile / (GROUP * tiles_n);
+    const uint within = tile % (GROUP * tiles_n);
+    const uint band_rows = min((uint)GROUP, tiles_m - band * GROUP);
+    const long row = (long)(band * GROUP + within % band_rows) * BM;
+    const long column = (long)(within / band_rows) * BN;
 
     for (long batch = get_group_id(1); batch < p.batch; batch += get_num_groups(1)) {
         GEMM_OPERANDS(o, batch);
@@ -370,5 +371,6 @@ __kernel MMA_KERNEL(ITEMS) void gemm(GEMM_PARAMETERS)
         if (o.k > 0)
             multiply_tile(self, sums, memory, &t);
         finish_tile(self, &o, sums, (__local float *)memory, row, column);
+        barrier(CLK_LOCAL_MEM_FENCE); /* the next tiles come to where the sums were */
     }
 }
