@@ -40,6 +40,8 @@ static size_t fill_gemm(struct spec *out, enum depth depth) {
     out[n++] = suite_gemm(CLAT_F32, "NT", 5, 103, 517); /* a few rows, lines along k */
     out[n] = suite_gemm(CLAT_BF16, "NN", 131, 93, 77);
     out[n++].precision = CLAT_PRECISION_NATIVE;
+    out[n] = suite_gemm(CLAT_F32, "TN", 131, 93, 77); /* tf32 where there is an engine for it */
+    out[n++].precision = CLAT_PRECISION_NATIVE;
     return n;
 }
 

@@ -6,9 +6,10 @@
 
 const char *const spec_op_names[SPEC_N_OPS] = {"gemm", "attention", "mha"};
 
-const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS] = {"cpu", "cpu_dot", "cpu_tile",
-                                                                  "decode", "simt"};
-const char spec_implementation_help[] = "only this one: cpu, cpu_dot, cpu_tile, decode or simt";
+const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS] = {"cpu",    "cpu_dot", "cpu_tile",
+                                                                  "decode", "mma",     "simt"};
+const char spec_implementation_help[] =
+    "only this one: cpu, cpu_dot, cpu_tile, decode, mma or simt";
 
 bool spec_knows_implementation(const char *name) {
     return !name || find_word(name, spec_implementations, SPEC_N_IMPLEMENTATIONS) >= 0 ||
@@ -62,8 +63,8 @@ void spec_args(struct arg *rows, struct spec_options *o) {
         {"dtype", ARG_WORD, &o->dtype, "TYPE", "f32, f64, f16 or bf16", dtype_words, 4,
          &o->any_given},
         {"precision", ARG_WORD, &o->precision, "HOW",
-         "f32, or native: f16 and bf16 by the device's own instructions", precision_words, 2,
-         &o->any_given},
+         "f32, or native: by the device's own instructions, f32 also rounded to tf32",
+         precision_words, 2, &o->any_given},
         {"heads", ARG_SIZE, &o->heads, "N", "attention: query heads", NULL, 0, &o->attention_given},
         {"kv-heads", ARG_SIZE, &o->kv_heads, "N", "attention: key and value heads", NULL, 0,
          &o->attention_given},
