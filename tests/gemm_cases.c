@@ -109,8 +109,8 @@ static double reference(const struct gemm_case *it, size_t b, size_t i, size_t j
     }
     double value = alpha == 0 ? 0 : alpha * sum;
     *bound = (2 * sqrt((double)p->k) + 8) * eps * fabs(alpha) * size;
-    if (tf32) /* operands are rounded, each by up to 2^-11, with random sign */
-        *bound += 6 * 0x1p-11 * fabs(alpha) * sqrt(squares);
+    if (tf32) /* operands are cut: less by up to 2^-10 each, half of that in the mean */
+        *bound += fabs(alpha) * (2 * 0x1p-10 * fabs(sum) + 6 * 0x1p-11 * sqrt(squares));
     if (beta != 0) {
         value += beta * operand_get(&it->c, b, i, j);
         *bound += 4 * eps * fabs(beta);

@@ -278,11 +278,11 @@ static cl_program build(const struct mma_case *it) {
     return program;
 }
 
-/* tf32 as cvt.rna makes it: 10 bits of the fraction, ties away from zero. */
-static double round_tf32(double x) {
+/* tf32: 10 bits of the fraction, the others cut off. */
+static double cut_tf32(double x) {
     int exponent;
     const double fraction = frexp(x, &exponent);
-    return ldexp(round(ldexp(fraction, 11)), exponent - 11);
+    return ldexp(trunc(ldexp(fraction, 11)), exponent - 11);
 }
 
 /* A buffer of lines x length random elements, and one of its transpose; *values: as multiplied. */
@@ -295,7 +295,7 @@ static void make_operand(const struct mma_case *it, unsigned lines, unsigned len
         for (size_t j = 0; j < length; j++) {
             const double x = dtype_load(it->dtype, data, i * length + j);
             dtype_store(it->dtype, turned, j * lines + i, x);
-            values[i * length + j] = it->dtype == CLAT_F32 ? round_tf32(x) : x;
+            values[i * length + j] = it->dtype == CLAT_F32 ? cut_tf32(x) : x;
         }
     *plain = harness_buffer(bytes, data);
     *across = harness_buffer(bytes, turned);

@@ -119,14 +119,14 @@ typedef enum clat_dtype {
 
 /*
  * How operands are multiplied. NATIVE permits a device's own instructions for the stored type, and
- * in GEMM those that round f32 to tf32, where an implementation has them, and changes nothing
+ * in GEMM those that cut f32 to tf32, where an implementation has them, and changes nothing
  * elsewhere; the plan's explanation says what it uses. Sums are f32 either way. Instructions whose
  * products are as exact as f32's, those of 16-bit elements on matrix engines, need no permission.
  * docs/numerics.md has the error bounds.
  */
 typedef enum clat_precision {
     CLAT_PRECISION_F32 = 0,   /* operands are widened, products and sums are f32 */
-    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0; GEMM in f32 may round its
+    CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0; GEMM in f32 may cut its
                                  operands to tf32, which keeps 10 bits of the fraction; and
                                  attention in bf16 may round its weights to bf16 before they
                                  multiply V, and take exponentials that are off by 2^-13

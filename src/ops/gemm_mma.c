@@ -40,7 +40,7 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
         return false;
     }
     if (gemm->dtype == CLAT_F32 && !native) {
-        snprintf(why, OP_WHY_BYTES, "f32 would be rounded to tf32, which needs precision native");
+        snprintf(why, OP_WHY_BYTES, "f32 would be cut to tf32, which needs precision native");
         return false;
     }
     const struct engine *engine = engine_of(device, gemm);
@@ -135,7 +135,7 @@ struct preset {
 };
 
 static const struct preset presets[] = {
-    {{128, 256, 32, 2, 4, 6, 8}, 1.0},  {{128, 256, 32, 2, 4, 4, 8}, 0.97},
+    {{128, 256, 32, 2, 4, 6, 16}, 1.0}, {{128, 256, 32, 2, 4, 4, 16}, 0.97},
     {{128, 128, 32, 2, 2, 4, 8}, 0.95}, {{128, 128, 32, 4, 2, 2, 8}, 0.9},
     {{128, 128, 32, 4, 4, 2, 8}, 0.8},  {{64, 128, 64, 2, 2, 3, 8}, 0.8},
     {{128, 64, 64, 2, 2, 3, 8}, 0.7},   {{64, 128, 32, 2, 4, 2, 8}, 0.7},

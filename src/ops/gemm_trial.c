@@ -82,15 +82,16 @@ struct sum {
  * What an element may be off. A sum of k products in order has a worst case of k eps sum |a b|;
  * rounding errors of random signs add up to about sqrt(k) of it, and twice that plus a floor is
  * still far less than one product left out. Activations are 1.13-Lipschitz and add a few units in
- * the last place. tf32 rounds either factor of each product by up to 2^-11, also of random sign.
- * Then comes the one rounding to C, with f16's smallest number as its floor.
+ * the last place. tf32 cuts up to 2^-10 off either factor of each product: off the sum that much at
+ * most, and what single products lose more or less than the mean is of random sign. Then comes the
+ * one rounding to C, with f16's smallest number as its floor.
  */
 static double error_bound(const struct gemm *gemm, const struct sum *sum, double bias,
                           double reference) {
     const double eps = dtype_epsilon(gemm->dtype == CLAT_F64 ? CLAT_F64 : CLAT_F32);
     double bound = (2 * sqrt((double)gemm->k) + 8) * eps * sum->magnitude + 4 * eps * fabs(bias);
     if (gemm->dtype == CLAT_F32 && gemm->precision == CLAT_PRECISION_NATIVE)
-        bound += 6 * 0x1p-11 * sqrt(sum->squares);
+        bound += 2 * 0x1p-10 * fabs(sum->products) + 6 * 0x1p-11 * sqrt(sum->squares);
     if (gemm->activation != CLAT_ACT_NONE)
         bound = 1.2 * bound + 64 * eps * (fabs(reference) + 0.1);
     bound += dtype_epsilon(gemm->dtype_c) * (fabs(reference) + bound);
