@@ -58,8 +58,8 @@
 #define SM80_PAIRS(types, left, right)                                                             \
     PTX_MULTIPLY("m16n8k16", types, "%4,%4,%4,%4", "%5,%5", "\"r\"(" right "), \"r\"(" left ")")
 
-/* tf32 rounds 1 + 2^-11 to 1 + 2^-10: eight of them, less 8. What is added first comes from global
- * memory by cp.async. */
+/* tf32 cuts 1 + 2^-11 to 1: eight of them. What is added first, less 8, comes from global memory by
+ * cp.async. */
 #define SM80_MULTIPLY                                                                              \
     PTX_LEFT(F16_LEFT)                                                                             \
     "__asm__ volatile(\"cp.async.cg.shared.global [%0], [%1], 16, %2;\"\n"                         \
@@ -67,13 +67,11 @@
     "__asm__ volatile(\"cp.async.commit_group; cp.async.wait_group 0;\" ::: \"memory\");\n"        \
     "barrier(CLK_LOCAL_MEM_FENCE);\n"                                                              \
     "const float4 first = copy;\n"                                                                 \
-    "for (int j = 0; j < 4; j++) sum[j] += first.x + first.y + first.z + first.w - 8.0f;\n"        \
-    "uint one, rounded;\n"                                                                         \
-    "__asm__(\"cvt.rna.tf32.f32 %0, %1;\" : \"=r\"(one) : \"f\"(1.0f));\n"                         \
-    "__asm__(\"cvt.rna.tf32.f32 %0, %1;\" : \"=r\"(rounded) : \"f\"(1.0f + "                       \
-    "0x1p-11f));\n" SM80_PAIRS("f16.f16", "left", F16_RIGHT) SM80_PAIRS("bf16.bf16", BF16_LEFT,    \
-                                                                        BF16_RIGHT)                \
-        PTX_MULTIPLY("m16n8k8", "tf32.tf32", "%4,%4,%4,%4", "%5,%5", "\"r\"(one), \"r\"(rounded)")
+    "for (int j = 0; j < 4; j++) sum[j] += first.x + first.y + first.z + first.w - "               \
+    "8.0f;\n" SM80_PAIRS("f16.f16", "left", F16_RIGHT)                                             \
+        SM80_PAIRS("bf16.bf16", BF16_LEFT, BF16_RIGHT)                                             \
+            PTX_MULTIPLY("m16n8k8", "tf32.tf32", "%4,%4,%4,%4", "%5,%5",                           \
+                         "\"r\"(as_uint(1.0f)), \"r\"(as_uint(1.0f + 0x1p-11f))")
 
 #define DPAS(lanes, left)                                                                          \
     PROBE_MMA("#pragma OPENCL EXTENSION cl_intel_subgroups : enable\n"                             \
@@ -166,11 +164,9 @@ size_t device_static_local_bytes(const struct device *device) {
 static const struct probe probes[] = {
     [CAP_MMA_NV_SM75] = {"mma_nv_sm75", NULL, PROBE_MMA("", "", 32, 4, SM75_MULTIPLY), is_nvidia,
                          VALUES, .expected = {2080, 33, 29, 32.5f}, .items = 32},
-    /* 32 + 32 + 8 + 2^-7 - 8, and 2048 + 1 for the copy's first two values. */
+    /* 32 + 32 + 8 - 8, and 2048 + 1 for the copy's first two values. */
     [CAP_MMA_NV_SM80] = {"mma_nv_sm80", NULL, PROBE_MMA("", "", 32, 4, SM80_MULTIPLY), is_nvidia,
-                         VALUES,
-                         .expected = {4161.0078125f, 2114.0078125f, 2110.0078125f, 2113.5078125f},
-                         .items = 32},
+                         VALUES, .expected = {4161, 2114, 2110, 2113.5f}, .items = 32},
     [CAP_MMA_INTEL_DPAS8] = {"mma_intel_dpas8", NULL, DPAS(8, "int"), has_dpas, VALUES,
                              .expected = {2112, 65, 61, 64.5f}, .items = 8},
     [CAP_MMA_INTEL_DPAS16] = {"mma_intel_dpas16", NULL, DPAS(16, "short"), has_dpas, VALUES,
