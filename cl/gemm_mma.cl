@@ -307,16 +307,32 @@ ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __loc
 
 /* ---- from sums to C ---- */
 
-/* A lane's sums of one column of fragments, that is of MMA_N rows of C, into the rows of a slab. */
+/* The row, or column, of a sub-group's part of C that a fragment's column, or row, is. */
+#define ROW_OF(j, column) (TURNED_A ? MMA_TURNED_COLUMN(RIGHTS, j, column) : (j)*MMA_N + (column))
+#define COLUMN_OF(i, row) (TURNED_B ? MMA_TURNED_ROW(LEFTS, i, row) : (i)*MMA_M + (row))
+
+/* A lane's sums of one column of fragments, that is of MMA_N rows of C, into the rows of a slab:
+ * as many neighbours at a time as lie in one fragment, or in neighbouring ones where rows are dealt
+ * out to them. */
 ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, const mma_sums *sums)
 {
+#if MMA_DEALS && TURNED_B == 1
+    UNROLL for (int s = 0; s < MMA_SUMS; s++)
+    {
+        __local float *to = slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD +
+                            COLUMN_OF(0, MMA_SUM_ROW(self.lane, s));
+        UNROLL for (int i = 0; i < LEFTS; i++) to[i] = sums[i * RIGHTS].x[s];
+    }
+#else
     UNROLL for (int i = 0; i < LEFTS; i++)
     UNROLL for (int s = 0; s < MMA_SUMS; s += MMA_SUM_RUN)
     {
         typedef VECTOR(float, MMA_SUM_RUN) run;
-        *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD + i * MMA_M +
-                         MMA_SUM_ROW(self.lane, s)) = VLOAD(MMA_SUM_RUN, sums[i * RIGHTS].x + s);
+        *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD +
+                         COLUMN_OF(i, MMA_SUM_ROW(self.lane, s))) =
+            VLOAD(MMA_SUM_RUN, sums[i * RIGHTS].x + s);
     }
+#endif
 }
 
 ALWAYS_INLINE void finish_wide(const struct gemm_operands *o, __local const float *x, long row,
@@ -340,10 +356,10 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
         leave_sums(self, slab, sums + j);
         MMA_BARRIER();
         for (int i = self.lane; i < MMA_N * (WN / WIDE); i += MMA_LANES) {
-            const int row = i / (WN / WIDE), column = i % (WN / WIDE) * WIDE;
-            if (row0 + j * MMA_N + row < o->m)
-                finish_wide(o, slab + row * SLAB_LD + column, row0 + j * MMA_N + row,
-                            column0 + column, aligned);
+            const int line = i / (WN / WIDE), column = i % (WN / WIDE) * WIDE;
+            const long row = row0 + ROW_OF(j, line);
+            if (row < o->m)
+                finish_wide(o, slab + line * SLAB_LD + column, row, column0 + column, aligned);
         }
         MMA_BARRIER();
     }

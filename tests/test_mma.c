@@ -337,18 +337,30 @@ static double element_of(const struct run *run, unsigned at, unsigned item, unsi
 
 /* ---- what each register must hold ---- */
 
-static void check_operand(struct run *run, const char *what, bool left) {
+/* Where row r of fragment i of left, or column c of one of right, is among those of a sub-group.
+ * Turned loads of tf32 deal them out: rows in turn, columns in pairs, c and c + 8 of a fragment. */
+static unsigned row_of(const struct run *run, bool turned, unsigned i, unsigned r) {
+    return turned && run->it->dtype == CLAT_F32 ? r * LEFTS + i : i * run->it->engine->m + r;
+}
+
+static unsigned column_of(const struct run *run, bool turned, unsigned i, unsigned c) {
+    return turned && run->it->dtype == CLAT_F32 ? c % 8 * 2 * RIGHTS + 2 * i + c / 8
+                                                : i * run->it->engine->n + c;
+}
+
+static void check_operand(struct run *run, const char *what, bool left, bool turned) {
     const struct layout *layout = run->it->layout;
     const unsigned lanes = run->it->engine->lanes;
     const unsigned elements = left ? layout->left_elements : layout->right_elements;
-    const unsigned lines = left ? run->it->engine->m : run->it->engine->n;
     const unsigned words = elements * (unsigned)clat_dtype_bytes(run->it->dtype) / 4;
     for (unsigned i = 0; i < (left ? LEFTS : RIGHTS); i++, run->at += words)
         for (unsigned item = 0; item < run->items; item++)
             for (unsigned e = 0; e < elements; e++) {
                 const unsigned lane = item % lanes, subgroup = left ? 0 : item / lanes;
                 const struct place at = left ? layout->left(lane, e) : layout->right(lane, e);
-                const unsigned line = (subgroup * RIGHTS + i) * lines + at.line;
+                const unsigned line = left ? row_of(run, turned, i, at.line)
+                                           : subgroup * RIGHTS * run->it->engine->n +
+                                                 column_of(run, turned, i, at.line);
                 const double *from = left ? run->left : run->right;
                 const double got = element_of(run, run->at, item, e);
                 if (got != from[line * run->depth + at.k])
@@ -358,16 +370,16 @@ static void check_operand(struct run *run, const char *what, bool left) {
             }
 }
 
-static void check_sums(struct run *run, const char *what) {
+static void check_sums(struct run *run, const char *what, bool turned) {
     const struct layout *layout = run->it->layout;
     const struct engine *engine = run->it->engine;
     for (unsigned ij = 0; ij < LEFTS * RIGHTS; ij++)
         for (unsigned i = 0; i < layout->sums; i++, run->at++)
             for (unsigned item = 0; item < run->items; item++) {
                 const struct sum_place at = layout->sum(item % engine->lanes, i);
-                const unsigned row = ij / RIGHTS * engine->m + at.row;
-                const unsigned column =
-                    (item / engine->lanes * RIGHTS + ij % RIGHTS) * engine->n + at.column;
+                const unsigned row = row_of(run, turned, ij / RIGHTS, at.row);
+                const unsigned column = item / engine->lanes * RIGHTS * engine->n +
+                                        column_of(run, turned, ij % RIGHTS, at.column);
                 const size_t index = column * run->rows + row;
                 const double got = float_of(run, run->at, item);
                 if (!(fabs(got - run->product[index]) <= 0x1p-20 * run->magnitude[index]))
@@ -466,13 +478,13 @@ static void check_parts(const struct mma_case *it, cl_program program) {
 }
 
 static void check_fragments(struct run *run) {
-    check_operand(run, "left", true);
-    check_operand(run, "right", false);
-    check_operand(run, "left turned", true);
-    check_operand(run, "right turned", false);
+    check_operand(run, "left", true, false);
+    check_operand(run, "right", false, false);
+    check_operand(run, "left turned", true, true);
+    check_operand(run, "right turned", false, true);
     const unsigned sums_at = run->at;
-    check_sums(run, "plain");
-    check_sums(run, "turned");
+    check_sums(run, "plain", false);
+    check_sums(run, "turned", true);
     if (run->it->dtype != CLAT_F32)
         check_right_from_sums(run, sums_at);
     check_down(run, sums_at, true);
