@@ -35,6 +35,7 @@
 #include "common.clh"
 #include "gemm_params.clh"
 #include "gemm.clh"
+#define MMA_HALVES (TRANS_A > TRANS_B)
 #include "mma/mma.clh"
 
 #define SUBGROUPS (SUBS_M * SUBS_N)

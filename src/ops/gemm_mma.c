@@ -127,47 +127,61 @@ static bool fits(const struct device *device, const void *problem, const int *va
 
 /* ---- the guess */
 
-/* Tiles with the share of the engine's speed that they reach where there are many of them. Those of
- * 16 bits; of 32 bits half as deep. */
+/* Tiles with the share of the engine's speed that they reach where there are many of them. */
 struct preset {
     int values[T_COUNT];
     double speed;
 };
 
-static const struct preset presets[] = {
+static const struct preset presets_16[] = {
     {{128, 256, 32, 2, 4, 6, 16}, 1.0}, {{128, 256, 32, 2, 4, 4, 16}, 0.97},
-    {{128, 128, 32, 2, 2, 4, 8}, 0.95}, {{128, 128, 32, 4, 2, 2, 8}, 0.9},
+    {{128, 128, 32, 2, 2, 4, 16}, .95}, {{128, 128, 32, 4, 2, 2, 8}, 0.9},
     {{128, 128, 32, 4, 4, 2, 8}, 0.8},  {{64, 128, 64, 2, 2, 3, 8}, 0.8},
     {{128, 64, 64, 2, 2, 3, 8}, 0.7},   {{64, 128, 32, 2, 4, 2, 8}, 0.7},
     {{64, 64, 64, 2, 2, 4, 8}, 0.6},    {{64, 64, 32, 2, 2, 2, 8}, 0.55},
     {{64, 64, 32, 4, 4, 2, 8}, 0.5},    {{32, 64, 64, 1, 4, 4, 8}, 0.4},
     {{64, 32, 64, 4, 1, 4, 8}, 0.4},    {{32, 32, 32, 2, 2, 2, 8}, 0.2},
-    {{16, 64, 64, 1, 4, 4, 8}, 0.25},   {{32, 32, 32, 1, 1, 2, 8}, 0.25},
-    {{16, 32, 32, 1, 1, 2, 8}, 0.1},
+    {{16, 64, 64, 1, 4, 4, 8}, 0.25},   {{16, 32, 64, 1, 2, 6, 8}, 0.13},
+    {{32, 32, 32, 1, 1, 2, 8}, 0.25},   {{16, 32, 32, 1, 1, 2, 8}, 0.1},
 };
 
-/* Rounds of tiles on all compute units, each as long as its tile is large. */
-static double cost_of(const struct device *device, const struct gemm *gemm, const int *values,
-                      double speed) {
+static const struct preset presets_32[] = {
+    {{128, 256, 32, 2, 4, 4, 16}, 1.0}, {{128, 256, 16, 2, 4, 6, 16}, 0.98},
+    {{128, 128, 16, 2, 2, 6, 16}, .93}, {{128, 128, 16, 2, 2, 4, 16}, .9},
+    {{64, 128, 32, 2, 2, 3, 8}, 0.8},   {{64, 128, 16, 2, 2, 4, 8}, 0.75},
+    {{64, 64, 32, 2, 2, 4, 8}, 0.6},    {{32, 64, 32, 1, 4, 4, 8}, 0.4},
+    {{16, 64, 32, 1, 4, 4, 8}, 0.25},   {{16, 32, 32, 1, 2, 6, 8}, 0.13},
+    {{32, 32, 16, 1, 2, 3, 8}, 0.2},    {{16, 32, 16, 1, 1, 2, 8}, 0.1},
+};
+
+/* Rounds of tiles on all compute units, each as long as its tile is large, and the way in and out,
+ * which shows less where several work-groups fit on a unit. */
+static double cost_of(const struct device *device, const struct gemm *gemm,
+                      const struct preset *preset) {
+    const int *values = preset->values;
     const double tiles = (double)ceil_div(gemm->m, (size_t)values[T_BM]) *
                          (double)ceil_div(gemm->n, (size_t)values[T_BN]) * (double)gemm->batch;
-    const double units = device->compute_units;
-    const double rounds = tiles < 8 * units ? ceil(tiles / units) : tiles / units;
-    return rounds * values[T_BM] * values[T_BN] / speed;
+    const double rounds = tiles / device->compute_units;
+    const double area = values[T_BM] * values[T_BN];
+    const double lead = area > 128 * 128 ? 0.1 : 0.05;
+    /* Deep steps of turned 32-bit operands take too many registers. */
+    const bool heavy = gemm->dtype == CLAT_F32 && gemm->trans_a > gemm->trans_b &&
+                       area > 128 * 128 && values[T_BK] > 16;
+    return ((rounds < 8 ? ceil(rounds) : rounds) + lead) * area / preset->speed * (heavy ? 1.1 : 1);
 }
 
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct gemm *gemm = problem;
+    const bool wide = gemm->dtype == CLAT_F32;
+    const struct preset *presets = wide ? presets_32 : presets_16;
+    const size_t count =
+        wide ? sizeof presets_32 / sizeof *presets_32 : sizeof presets_16 / sizeof *presets_16;
     double best = 0;
-    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
-        int candidate[T_COUNT];
-        memcpy(candidate, presets[i].values, sizeof candidate);
-        if (gemm->dtype == CLAT_F32)
-            candidate[T_BK] /= 2;
-        const double cost = cost_of(device, gemm, candidate, presets[i].speed);
-        if (fits(device, problem, candidate) && (best <= 0 || cost < best)) {
+    for (size_t i = 0; i < count; i++) {
+        const double cost = cost_of(device, gemm, &presets[i]);
+        if (fits(device, problem, presets[i].values) && (best <= 0 || cost < best)) {
             best = cost;
-            memcpy(values, candidate, sizeof candidate);
+            memcpy(values, presets[i].values, sizeof presets[i].values);
         }
     }
 }
