@@ -88,8 +88,8 @@ struct stream {
     bool aligned, inside;         /* inside: but for the end of k, tiles are whole */
 };
 
-ALWAYS_INLINE struct stream open_stream(__global const element *tile, long ld, long step, int chunks,
-                                        bool inside)
+ALWAYS_INLINE struct stream open_stream(__global const element *tile, long ld, long step,
+                                        int chunks, bool inside)
 {
     struct stream s;
     s.line = get_local_id(0) / chunks, s.chunk = get_local_id(0) % chunks;
@@ -241,7 +241,8 @@ ALWAYS_INLINE void load_fragments(struct mma_subgroup self, struct fragments *f,
 #if MMA_ASYNC
 
 /* When the fragments of a stage's last step are loaded, nobody needs that stage any more once all
- * have got here: it takes the tiles STAGES - 1 steps ahead. */
+ * have got to the barrier: it takes the tiles STAGES - 1 steps ahead. What the very last step loads
+ * ahead, from whichever stage comes next, is not multiplied. */
 ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __local uint4 *ring,
                                  struct tile *t)
 {

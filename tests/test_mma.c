@@ -2,10 +2,11 @@
  * The fragment interface of cl/mma/: every engine and type, emulated, and on the device's own
  * engine where it has one. One kernel stages tiles, loads fragments from them plain and turned,
  * multiplies, turns sums into a right operand and reduces them, and leaves all of it where the host
- * can look at each register of each lane. Where elements belong is written down here a second time,
- * in the words of the vendors' documents.
+ * can look at each register of each lane. Where elements belong is written down a second time in
+ * mma_layouts.c.
  */
 #include "harness.h"
+#include "mma_layouts.h"
 
 #include "context.h"
 #include "dtype.h"
@@ -18,114 +19,6 @@
 #include <string.h>
 
 enum { LEFTS = 3, RIGHTS = 2, SUBGROUPS = 2, STEPS = 2 };
-
-/* ---- layouts, from the documents ---- */
-
-struct place {
-    unsigned line, k; /* line: row of left, column of right */
-};
-
-struct sum_place {
-    unsigned row, column;
-};
-
-struct layout {
-    const char *engine;
-    unsigned left_elements, right_elements, sums;
-    struct place (*left)(unsigned lane, unsigned i), (*right)(unsigned lane, unsigned i);
-    struct sum_place (*sum)(unsigned lane, unsigned i);
-};
-
-/* PTX ISA, matrix fragments for mma.m16n8k16 with .f16 and .bf16: A (row, col), B (row, col), C
- * (row, col), where groupID = laneid >> 2 and threadID_in_group = laneid % 4. Here A^T is right and
- * B^T is left. */
-static struct place ptx_a(unsigned lane, unsigned i) {
-    const unsigned group = lane >> 2, thread = lane % 4;
-    const unsigned row = i < 2 || (i >= 4 && i < 6) ? group : group + 8;
-    const unsigned col = thread * 2 + (i & 1) + (i >= 4 ? 8 : 0);
-    return (struct place){row, col};
-}
-
-static struct place ptx_b(unsigned lane, unsigned i) {
-    const unsigned group = lane >> 2, thread = lane % 4;
-    return (struct place){group, thread * 2 + (i & 1) + (i >= 2 ? 8 : 0)};
-}
-
-static struct sum_place ptx_c(unsigned lane, unsigned i) {
-    const unsigned group = lane >> 2, thread = lane % 4;
-    return (struct sum_place){thread * 2 + (i & 1), i < 2 ? group : group + 8};
-}
-
-/* The same, mma.m16n8k8 with .tf32. */
-static struct place ptx_a_tf32(unsigned lane, unsigned i) {
-    const unsigned group = lane >> 2, thread = lane % 4;
-    return (struct place){i == 0 || i == 2 ? group : group + 8, i < 2 ? thread : thread + 4};
-}
-
-static struct place ptx_b_tf32(unsigned lane, unsigned i) {
-    const unsigned group = lane >> 2, thread = lane % 4;
-    return (struct place){group, i == 0 ? thread : thread + 4};
-}
-
-/* cl_intel_subgroup_matrix_multiply_accumulate: component m of a is row m; with sub-groups of 8 it
- * is an int of two values of K for each work-item, with 16 a short of one. Components of b are
- * pairs of values of K, work-items columns. */
-static struct place dpas8_a(unsigned lane, unsigned i) {
-    return (struct place){i / 2, lane * 2 + i % 2};
-}
-
-static struct place dpas16_a(unsigned lane, unsigned i) {
-    return (struct place){i, lane};
-}
-
-static struct place dpas_b(unsigned lane, unsigned i) {
-    return (struct place){lane, i};
-}
-
-static struct sum_place dpas_c(unsigned lane, unsigned i) {
-    return (struct sum_place){i, lane};
-}
-
-/* AMD's matrix instruction guides: v_mfma_f32_16x16x16_f16, A[i][k]: i = lane % 16, k = 4 (lane /
- * 16) + element; D[i][j]: i = 4 (lane / 16) + element, j = lane % 16. */
-static struct place mfma_ab(unsigned lane, unsigned i) {
-    return (struct place){lane % 16, 4 * (lane / 16) + i};
-}
-
-static struct sum_place mfma_d(unsigned lane, unsigned i) {
-    return (struct sum_place){4 * (lane / 16) + i, lane % 16};
-}
-
-/* RDNA3: "data of lanes 0-15 must be replicated in lanes 16-31"; VGPR v of D holds row 2v in lanes
- * 0-15 and 2v + 1 in lanes 16-31. */
-static struct place wmma11_ab(unsigned lane, unsigned i) {
-    return (struct place){lane & 15, i};
-}
-
-static struct sum_place wmma11_d(unsigned lane, unsigned i) {
-    return (struct sum_place){2 * i + (lane >= 16), lane & 15};
-}
-
-/* RDNA4: no replication; lanes 16-31 continue along K, and down the rows of D. */
-static struct place wmma12_ab(unsigned lane, unsigned i) {
-    return (struct place){lane & 15, lane >= 16 ? 8 + i : i};
-}
-
-static struct sum_place wmma12_d(unsigned lane, unsigned i) {
-    return (struct sum_place){lane >= 16 ? 8 + i : i, lane & 15};
-}
-
-static const struct layout layouts[] = {
-    {"nv_sm80", 4, 8, 4, ptx_b, ptx_a, ptx_c},
-    {"nv_sm75", 4, 8, 4, ptx_b, ptx_a, ptx_c},
-    {"intel_dpas16", 8, 16, 8, dpas16_a, dpas_b, dpas_c},
-    {"intel_dpas8", 16, 16, 8, dpas8_a, dpas_b, dpas_c},
-    {"amd_mfma", 4, 4, 4, mfma_ab, mfma_ab, mfma_d},
-    {"amd_wmma12", 8, 8, 8, wmma12_ab, wmma12_ab, wmma12_d},
-    {"amd_wmma11", 16, 16, 8, wmma11_ab, wmma11_ab, wmma11_d},
-};
-
-static const struct layout tf32_layout = {"nv_sm80", 2, 4, 4, ptx_b_tf32, ptx_a_tf32, ptx_c};
 
 /* ---- the kernel ---- */
 
@@ -545,12 +438,12 @@ static void test_engine(void **state) {
 
 static void test_table(void **state) {
     (void)state;
-    assert_int_equal(n_engines, sizeof layouts / sizeof *layouts);
+    assert_int_equal(n_engines, n_mma_layouts);
     for (unsigned i = 0; i < n_engines; i++) {
-        assert_ptr_equal(engine_named(layouts[i].engine), &engines[i]);
+        assert_ptr_equal(engine_named(mma_layouts[i].engine), &engines[i]);
         assert_true(engine_takes(&engines[i], CLAT_F16));
         assert_false(engine_takes(&engines[i], CLAT_F64));
-        assert_int_equal(engines[i].m * engines[i].n, engines[i].lanes * layouts[i].sums);
+        assert_int_equal(engines[i].m * engines[i].n, engines[i].lanes * mma_layouts[i].sums);
     }
     assert_null(engine_named("no_such_engine"));
     assert_false(engine_takes(engine_named("nv_sm75"), CLAT_BF16));
@@ -587,11 +480,11 @@ static void add_cases(struct mma_case *cases, const struct layout *layout, clat_
 
 int main(void) {
     static struct mma_case cases[32];
-    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
-        add_cases(cases, &layouts[i], CLAT_F16);
-        add_cases(cases, &layouts[i], CLAT_BF16);
+    for (size_t i = 0; i < n_mma_layouts; i++) {
+        add_cases(cases, &mma_layouts[i], CLAT_F16);
+        add_cases(cases, &mma_layouts[i], CLAT_BF16);
     }
-    add_cases(cases, &tf32_layout, CLAT_F32);
+    add_cases(cases, &mma_tf32_layout, CLAT_F32);
     harness_add("table", test_table, NULL);
     harness_add("find", test_find, NULL);
     return harness_run_added();

@@ -208,20 +208,20 @@ typedef struct clat_device_info {
     uint64_t global_bytes, local_bytes;
     bool f64; /* proven by running a probe, like the next */
     bool f16_arithmetic;
-    bool bf16_dot;          /* native dot products of bf16 that beat f32, for
-                               CLAT_PRECISION_NATIVE */
-    bool bf16_tile;         /* the CPU has products of bf16 tiles (AMX), for the same. The first
-                               plan for bf16 in native precision makes this process a user of
-                               them: on Linux that needs the kernel's permission, which stays for
-                               the life of the process, makes signal frames 8 KB larger, and lets
-                               sigaltstack refuse stacks too small for that */
-    const char *matrix_engine;   /* what multiplies f16: "nv_sm80", "amd_mfma", ... (cl/mma/), proven
-                                    too; "" when there is none */
+    bool bf16_dot;             /* native dot products of bf16 that beat f32, for
+                                  CLAT_PRECISION_NATIVE */
+    bool bf16_tile;            /* the CPU has products of bf16 tiles (AMX), for the same. The first
+                                  plan for bf16 in native precision makes this process a user of
+                                  them: on Linux that needs the kernel's permission, which stays for
+                                  the life of the process, makes signal frames 8 KB larger, and lets
+                                  sigaltstack refuse stacks too small for that */
+    const char *matrix_engine; /* what multiplies f16: "nv_sm80", "amd_mfma", ... (cl/mma/), proven
+                                  too; "" when there is none */
     uint64_t static_local_bytes; /* what arrays declared in a kernel may take: local_bytes, or more
                                     where the driver says too little */
-    const char *cache_dir;  /* "" when there is no disk cache */
-    const char *tuned_file; /* "" when there is none */
-    size_t tuned_entries;   /* usable tuned values loaded, shipped ones included */
+    const char *cache_dir;       /* "" when there is no disk cache */
+    const char *tuned_file;      /* "" when there is none */
+    size_t tuned_entries;        /* usable tuned values loaded, shipped ones included */
     const char *kernel_dir; /* where kernels come from; "embedded" for the library's own copy */
 } clat_device_info;
 
