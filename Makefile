@@ -50,12 +50,14 @@ TOOL_SOURCES := $(sort $(wildcard tools/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_HELPERS := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
 TEST_SCRIPTS := $(sort $(wildcard tests/test_*.sh))
+VENDOR_SOURCES := $(sort $(wildcard tests/vendors/*.c))
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB_OBJECTS    := $(call object,$(LIB_SOURCES)) $(BUILD)/obj/embedded_kernels.o
 TOOL_OBJECTS   := $(call object,$(TOOL_SOURCES))
 TEST_OBJECTS   := $(call object,$(TEST_SOURCES))
 HELPER_OBJECTS := $(call object,$(TEST_HELPERS))
+VENDOR_OBJECTS := $(call object,$(VENDOR_SOURCES))
 TESTS          := $(TEST_SOURCES:tests/%.c=$(BUILD)/tests/%)
 
 STATIC_LIB := $(BUILD)/libclattice.a
@@ -106,7 +108,7 @@ $(call object,src/source.c): $(BUILD)/prefix
 $(TOOL_OBJECTS): OWN_CPPFLAGS := $(PEER_CFLAGS)
 # The loops of peers are to be vectors, whatever CFLAGS says.
 $(call object,tools/host_loops.c): OWN_CFLAGS := -O3 -ffast-math
-$(TEST_OBJECTS) $(HELPER_OBJECTS): OWN_CPPFLAGS := -Itests \
+$(TEST_OBJECTS) $(HELPER_OBJECTS) $(VENDOR_OBJECTS): OWN_CPPFLAGS := -Itests \
     -DHARNESS_BUILD_DIR='"$(abspath $(BUILD))"' -DHARNESS_KERNEL_DIR='"$(CURDIR)/cl"'
 
 compile = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -157,7 +159,7 @@ test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
 	@BUILD='$(BUILD)' T='$(T)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
 
 test-full: export CLATTICE_TEST_FULL = 1
-test-full: test ## the same with the slow sweeps
+test-full: test vendors ## the same with the slow sweeps, and vendors with all of them: hours
 
 # Without the test scripts: nothing in them depends on the device.
 test_with = @BUILD='$(BUILD)' tests/with_opencl.sh $(1) \
@@ -185,6 +187,25 @@ $(BUILD)/tests/test_%: $(BUILD)/obj/tests/test_%.o $(BUILD)/tests/helpers.a $(ST
 	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
 $(BUILD)/tests/test_tool: | tool # it runs the command
+
+# Programs for devices that are not at hand: what the host would build there, compiled by the
+# vendors' compilers.
+VENDORS := $(BUILD)/vendors
+
+.PHONY: vendors
+vendors: setup ## compile kernels for Intel, AMD and NVIDIA GPUs and to SPIR-V, judge what comes out
+	@CC='$(CC)' tools/setup.sh vendors
+	@tests/vendors/toolchains.sh $(VENDORS)/tools
+	$(again) $(VENDORS)/sources
+	@rm -rf $(VENDORS)/programs && mkdir -p $(VENDORS)/programs
+	@$(VENDORS)/sources $(VENDORS)/programs >$(VENDORS)/sources.log || \
+	    { cat $(VENDORS)/sources.log; exit 1; }
+	@tests/vendors/test_check.py $(VENDORS)/tools
+	@tests/vendors/check.py $(VENDORS)/programs $(VENDORS)/tools $(VENDORS)/report.json
+
+$(VENDORS)/sources: $(VENDOR_OBJECTS) $(BUILD)/tests/helpers.a $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
 .PHONY: bench
 bench: setup ## build and run the default benchmarks
@@ -253,8 +274,8 @@ tsan: setup ## run the stress tests under the thread sanitizer; T= as for test
 	    SANITIZE=-fsanitize=thread
 
 C_FILES := $(wildcard include/clattice/*.h src/*.[ch] src/ops/*.[ch] tools/*.[ch] tests/*.[ch] \
-    tests/doubles/*.c docs/examples/*.[ch])
-SHELL_FILES := $(wildcard tools/*.sh tests/*.sh) .ci/run
+    tests/doubles/*.c tests/vendors/*.[ch] docs/examples/*.[ch])
+SHELL_FILES := $(wildcard tools/*.sh tests/*.sh tests/vendors/*.sh) .ci/run
 
 .PHONY: lint lint-format lint-clang lint-tidy lint-shell
 lint: ## check layout, clang's warnings, clang-tidy, the header as C++, shell scripts
@@ -329,4 +350,5 @@ help: ## this list
 .DELETE_ON_ERROR:
 .SECONDARY:
 
--include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(TOOL_OBJECTS) $(HELPER_OBJECTS) $(TEST_OBJECTS))
+-include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(TOOL_OBJECTS) $(HELPER_OBJECTS) $(TEST_OBJECTS) \
+    $(VENDOR_OBJECTS))

@@ -21,6 +21,13 @@ void pass_arg(struct pass *pass, enum arg_kind kind, unsigned index, size_t byte
     pass->args[pass->n_args++] = (struct pass_arg){kind, index, bytes};
 }
 
+void launch_defines(const struct launch *launch, const struct implementation *impl,
+                    const int *values, struct text *out) {
+    for (unsigned i = 0; i < impl->n_tunables; i++)
+        text_printf(out, "#define %s %d\n", impl->tunables[i].name, values[i]);
+    text_printf(out, "%s", text_string(&launch->defines));
+}
+
 void launch_free(struct launch *launch) {
     text_free(&launch->defines);
     text_free(&launch->snippet);

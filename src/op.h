@@ -103,6 +103,10 @@ struct launch {
 /* Appends one argument to a pass. */
 void pass_arg(struct pass *pass, enum arg_kind kind, unsigned index, size_t bytes);
 
+/* A program's #defines: the tunables, then the variant. */
+void launch_defines(const struct launch *launch, const struct implementation *impl,
+                    const int *values, struct text *out);
+
 void launch_free(struct launch *launch);
 
 /*

@@ -202,10 +202,7 @@ static clat_status plan_build(clat_plan *plan) {
     struct launch *launch = &plan->launch;
     cl_int err;
     TRY(plan->choice.impl->launch(&plan->ctx->device, plan->problem, plan->choice.values, launch));
-    for (unsigned i = 0; i < plan->choice.impl->n_tunables; i++)
-        text_printf(&defines, "#define %s %d\n", plan->choice.impl->tunables[i].name,
-                    plan->choice.values[i]);
-    text_printf(&defines, "%s", text_string(&launch->defines));
+    launch_defines(launch, plan->choice.impl, plan->choice.values, &defines);
     TRY(text_check(&defines));
     TRY(text_check(&launch->defines));
     TRY(text_check(&launch->snippet));

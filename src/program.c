@@ -9,10 +9,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* Plain OpenCL C 1.2 is what every device takes. Nothing that relaxes arithmetic: kernels rely on
- * infinities and NaNs. */
-#define BUILD_OPTIONS "-cl-std=CL1.2"
-
 enum {
     DIRECTORIES = sizeof((struct program_store *)0)->directory / sizeof(char *),
     /* Each takes as long as its kernels took to compile; the next process stores the next ones. */
@@ -165,7 +161,7 @@ static cl_program load_binary(struct program_store *store, struct cache_key key)
     if (err == CL_SUCCESS)
         err = binary_status;
     if (err == CL_SUCCESS)
-        err = clBuildProgram(program, 1, &device, BUILD_OPTIONS, NULL, NULL);
+        err = clBuildProgram(program, 1, &device, PROGRAM_OPTIONS, NULL, NULL);
     if (err == CL_SUCCESS)
         return program;
     if (program != NULL)
@@ -304,7 +300,7 @@ static clat_status build(cl_program *out, const struct program_store *store,
     cl_int err = CL_SUCCESS;
     cl_program program = clCreateProgramWithSource(store->cl, SOURCE_PARTS, strings, NULL, &err);
     TRY(status_cl(err, "clCreateProgramWithSource"));
-    err = clBuildProgram(program, 1, &store->device->id, BUILD_OPTIONS, NULL, NULL);
+    err = clBuildProgram(program, 1, &store->device->id, PROGRAM_OPTIONS, NULL, NULL);
     if (err == CL_OUT_OF_HOST_MEMORY)
         TRY(status_cl(err, "clBuildProgram"));
     if (err != CL_SUCCESS)
@@ -319,7 +315,7 @@ out:
 
 static struct cache_key program_key(const struct device *device, const struct source *source) {
     const char *const parts[] = {"program",
-                                 BUILD_OPTIONS,
+                                 PROGRAM_OPTIONS,
                                  device->name,
                                  device->driver,
                                  device->platform_name,

@@ -15,6 +15,10 @@
 
 #include <pthread.h>
 
+/* What every compiler is told. Plain OpenCL C 1.2 is what every device takes. Nothing that relaxes
+ * arithmetic: kernels rely on infinities and NaNs. */
+#define PROGRAM_OPTIONS "-cl-std=CL1.2"
+
 struct program_request {
     const char *source;  /* "gemm_cpu.cl" */
     const char *defines; /* lines of "#define NAME VALUE"; may be "" */

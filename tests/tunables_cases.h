@@ -20,8 +20,8 @@ struct combinations {
 };
 
 /* Those that a test run should try, of all that are legal for `problem`: `samples` random ones, no
- * two alike, or this shard of the full run. What is chosen and how to choose the same again is
- * printed. To be freed with combinations_free. */
+ * two alike (all, where there are fewer), or this shard of the full run. What is chosen and how to
+ * choose the same again is printed. To be freed with combinations_free. */
 struct combinations combinations_choose(const struct implementation *impl,
                                         const struct device *device, const void *problem,
                                         size_t samples);

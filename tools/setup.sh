@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need and that are missing.
 #
-#   tools/setup.sh [lint|plots]   with the tools of `make lint`, `make plots`
-#   NO_INSTALL=1                  only list what is missing, and fail if anything is
+#   tools/setup.sh [lint|plots|vendors]   with the tools of `make lint`, `make plots`, ...
+#   NO_INSTALL=1                          only list what is missing, and fail if anything is
 #
 # What is missing is asked of the compiler and the file system, not of the package manager: that
 # takes milliseconds and also sees what was installed by hand.
@@ -20,6 +20,10 @@ need() { # package, what for
 
 need_command() { # command, package, what for
     command -v "$1" >/dev/null || need "$2" "$3"
+}
+
+need_library() { # library, package, what for
+    { /sbin/ldconfig -p 2>/dev/null || ldconfig -p; } | grep -q "^[[:space:]]*$1 " || need "$2" "$3"
 }
 
 # Prints the names of the packages whose header the compiler does not find.
@@ -136,6 +140,20 @@ if [ "${1:-}" = lint ]; then
 fi
 if [ "${1:-}" = plots ]; then
     need_command gnuplot gnuplot-nox 'draws the plots'
+fi
+if [ "${1:-}" = vendors ]; then
+    need_command clang-19 clang-19 'compiles for AMD and NVIDIA'
+    need_command ld.lld-19 lld-19 'links for AMD'
+    need_command llvm-objdump-19 llvm-19 'reads what was compiled'
+    need_command clang-15 clang-15 'compiles to SPIR-V'
+    need_command llvm-spirv-15 llvm-spirv-15 'compiles to SPIR-V'
+    need_command spirv-val spirv-tools 'checks SPIR-V'
+    need_library libigdfcl.so.1 libigdfcl1 'compiles for Intel'
+    need_library libigc.so.1 libigc1 'compiles for Intel'
+    need_library libigdgmm.so.12 libigdgmm12 'compiles for Intel'
+    need_command iga64 libigc-tools 'reads what was compiled for Intel'
+    need_command python3 python3 'runs the compilers'
+    python3 -m pip --version >/dev/null 2>&1 || need python3-pip "brings NVIDIA's assembler"
 fi
 
 # Package lists may be absent or too old to be fetched from: try as it is only when they look fresh.
