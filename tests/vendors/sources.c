@@ -45,7 +45,8 @@ static struct {
 static size_t expected_local_bytes(const struct implementation *impl, const struct device *device,
                                    const void *problem, const int *values) {
     struct device smaller = *device;
-    cl_ulong enough = device->local_bytes, too_few = 0;
+    cl_ulong enough = device_static_local_bytes(device), too_few = 0;
+    smaller.verdict[CAP_LARGE_LOCAL] = false; /* local_bytes alone shall count */
     smaller.local_bytes = 0;
     if (impl->fits(&smaller, problem, values))
         return 0;
@@ -124,13 +125,13 @@ static void add_case(const struct target *target, const struct device *device,
         problem->op->print(&problem->of, &print);
         const size_t local = expected_local_bytes(impl, device, &problem->of, values);
         json_array_append_new(
-            out.cases,
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "target",
-                      target->name, "compiler", target->compiler, "operator", problem->op->name,
-                      "implementation", impl->name, "problem", text_string(&print), "tunables",
-                      text_string(&tunables), "from", from, "source", name, "local_bytes",
-                      (json_int_t)local, "local_limit", (json_int_t)device->local_bytes, "kernels",
-                      describe_kernels(&launch)));
+            out.cases, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}",
+                                 "target", target->name, "compiler", target->compiler, "operator",
+                                 problem->op->name, "implementation", impl->name, "problem",
+                                 text_string(&print), "tunables", text_string(&tunables), "from",
+                                 from, "source", name, "local_bytes", (json_int_t)local,
+                                 "local_limit", (json_int_t)device_static_local_bytes(device),
+                                 "kernels", describe_kernels(&launch)));
     }
     text_free(&tunables);
     text_free(&print);
@@ -174,7 +175,7 @@ static size_t *turn_of(const struct target *target, const struct implementation 
 
 static void add_guesses(const struct target *target, struct device *device,
                         const struct operation *op, const struct implementation *impl) {
-    const size_t wanted = harness_full() ? out.n_problems : GUESSES;
+    const size_t wanted = harness_full() || target->quick ? out.n_problems : GUESSES;
     size_t *at = turn_of(target, impl);
     for (size_t seen = 0, added = 0; seen < out.n_problems && added < wanted; seen++) {
         const struct problem *problem = &out.problems[(*at)++ % out.n_problems];
@@ -218,7 +219,8 @@ static void add_target(const struct target *target) {
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
         for (const struct implementation *const *impl = operations[i]->implementations;
              *impl != NULL; impl++)
-            if ((*impl)->prefers(&device) && !is_assembly(*impl))
+            if ((*impl)->prefers(&device) && !is_assembly(*impl) &&
+                (target->emulated == NULL || strcmp((*impl)->name, "mma") == 0))
                 add_implementation(target, &device, operations[i], *impl);
     device_close(&device);
 }

@@ -2,7 +2,7 @@
 #ifndef CLAT_VENDORS_TARGETS_H
 #define CLAT_VENDORS_TARGETS_H
 
-#include "device.h"
+#include "engine.h"
 
 struct target {
     const char *name; /* the compiler's word for it: "gfx942"; more than one entry may have it */
@@ -12,7 +12,9 @@ struct target {
     unsigned f32_lanes;
     cl_uint compute_units;
     size_t max_work_group, local_kib;
-    bool f64;
+    unsigned capabilities; /* a bit for each enum capability that a probe would prove */
+    const char *emulated;  /* the matrix engine that kernels emulate, NULL: none */
+    bool quick;            /* compiles in no time: gets every problem in every run */
 };
 
 extern const struct target targets[];
