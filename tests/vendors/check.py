@@ -4,8 +4,8 @@
     check.py SOURCES TOOLS REPORT     a folder written by sources.c, one by toolchains.sh, and the
                                       JSON file to write
 
-Prints a table of kernels and targets, then what failed. CLATTICE_VENDORS=dg2,gfx942 compiles for
-these targets only. Results are kept beside REPORT: what has been compiled with the same compilers
+Prints a table of kernels and targets, then what failed. CLATTICE_VENDORS='dg2/*,*/gemm/mma' compiles
+only what matches one of the patterns TARGET/OPERATOR/IMPLEMENTATION. Results are kept beside REPORT: what has been compiled with the same compilers
 is not compiled again.
 """
 
@@ -156,9 +156,11 @@ def print_failures(results):
 # ---- main
 
 def wanted_cases(manifest):
-    targets = os.environ.get("CLATTICE_VENDORS", "")
-    return [dict(case, options=manifest["options"]) for case in manifest["cases"]
-            if not targets or case["target"] in targets.split(",")]
+    patterns = os.environ.get("CLATTICE_VENDORS", "*").split(",")
+    cases = [dict(case, options=manifest["options"]) for case in manifest["cases"]]
+    return [case for case in cases if any(fnmatch(
+        f"{case['target']}/{case['operator']}/{case['implementation']}", pattern)
+        for pattern in patterns)]
 
 
 def main():
