@@ -165,11 +165,15 @@ def large_shared(text):
     """Arrays of shared memory that are more than ptxas takes become extern, of unknown size.
 
     Returns the text and their bytes, 0 where nothing was changed."""
-    pattern = r"^(?:\.visible |\.weak )?(\.shared \.align \d+ \.b8 [\w$]+)\[(\d+)\];"
-    total = sum(int(size) for _, size in re.findall(pattern, text, flags=re.M))
+    pattern = r"^\s*(?:\.visible |\.weak )?(\.shared \.align \d+ \.b8 [\w$]+)\[(\d+)\];"
+    arrays = re.findall(pattern, text, flags=re.M)
+    total = sum(int(size) for _, size in arrays)
     if total <= MAX_STATIC:
         return text, 0
-    return re.sub(pattern, r".extern \1[];", text, flags=re.M), total
+    text = re.sub(pattern, "", text, flags=re.M)
+    head, entry, body = text.partition(".visible .entry")
+    declarations = "".join(f".extern {array}[];\n" for array, _ in arrays)
+    return head + declarations + entry + body, total
 
 
 # ---- SPIR-V
