@@ -47,6 +47,16 @@ clat_status program_store_open(struct program_store *store, cl_context cl, struc
     return CLAT_OK;
 }
 
+/* Plain OpenCL C 1.2 is what every device takes. Nothing that relaxes arithmetic: kernels rely on
+ * infinities and NaNs. Intel's GPUs that have matrix instructions can give each thread twice the
+ * registers, and run half as many: tiles for those fill them, and what the compiler cannot keep
+ * there it does not unroll either. */
+const char *program_options(const struct device *device) {
+    return device_can(device, CAP_MMA_INTEL_DPAS8) || device_can(device, CAP_MMA_INTEL_DPAS16)
+               ? "-cl-std=CL1.2 -cl-intel-256-GRF-per-thread"
+               : "-cl-std=CL1.2";
+}
+
 void program_store_close(struct program_store *store) {
     pthread_mutex_lock(&stores_lock);
     if (--open_stores == 0 && store->store_late)
@@ -161,7 +171,7 @@ static cl_program load_binary(struct program_store *store, struct cache_key key)
     if (err == CL_SUCCESS)
         err = binary_status;
     if (err == CL_SUCCESS)
-        err = clBuildProgram(program, 1, &device, PROGRAM_OPTIONS, NULL, NULL);
+        err = clBuildProgram(program, 1, &device, program_options(store->device), NULL, NULL);
     if (err == CL_SUCCESS)
         return program;
     if (program != NULL)
@@ -300,7 +310,8 @@ static clat_status build(cl_program *out, const struct program_store *store,
     cl_int err = CL_SUCCESS;
     cl_program program = clCreateProgramWithSource(store->cl, SOURCE_PARTS, strings, NULL, &err);
     TRY(status_cl(err, "clCreateProgramWithSource"));
-    err = clBuildProgram(program, 1, &store->device->id, PROGRAM_OPTIONS, NULL, NULL);
+    err =
+        clBuildProgram(program, 1, &store->device->id, program_options(store->device), NULL, NULL);
     if (err == CL_OUT_OF_HOST_MEMORY)
         TRY(status_cl(err, "clBuildProgram"));
     if (err != CL_SUCCESS)
@@ -315,7 +326,7 @@ out:
 
 static struct cache_key program_key(const struct device *device, const struct source *source) {
     const char *const parts[] = {"program",
-                                 PROGRAM_OPTIONS,
+                                 program_options(device),
                                  device->name,
                                  device->driver,
                                  device->platform_name,

@@ -15,9 +15,8 @@
 
 #include <pthread.h>
 
-/* What every compiler is told. Plain OpenCL C 1.2 is what every device takes. Nothing that relaxes
- * arithmetic: kernels rely on infinities and NaNs. */
-#define PROGRAM_OPTIONS "-cl-std=CL1.2"
+/* What the device's compiler is told. */
+const char *program_options(const struct device *device);
 
 struct program_request {
     const char *source;  /* "gemm_cpu.cl" */

@@ -158,8 +158,7 @@ def print_failures(results):
 
 def wanted_cases(manifest):
     patterns = os.environ.get("CLATTICE_VENDORS", "*").split(",")
-    cases = [dict(case, options=manifest["options"]) for case in manifest["cases"]]
-    return [case for case in cases if any(fnmatch(
+    return [case for case in manifest if any(fnmatch(
         f"{case['target']}/{case['operator']}/{case['implementation']}", pattern)
         for pattern in patterns)]
 

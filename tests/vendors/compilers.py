@@ -109,7 +109,7 @@ def amd(case, source, folder, tools):
     """Clang for amdgcn, as in AMD's own OpenCL. It links, so that unknown builtins fail."""
     binary = folder / "k.so"
     library = tools / "root/usr/lib/clc/amdgcn--amdhsa.bc"
-    run(["clang-19", "-x", "cl", case["options"], "-target", "amdgcn-amd-amdhsa",
+    run(["clang-19", "-x", "cl", *case["options"].split(), "-target", "amdgcn-amd-amdhsa",
          "-mcpu=" + case["target"], "-O3", "-nogpulib", "-Wno-linker-warnings",
          "-D__OPENCL_VERSION__=120", "-Xclang", "-mlink-builtin-bitcode", "-Xclang", library,
          "-o", binary, source])
@@ -133,7 +133,7 @@ def nvidia(case, source, folder, tools):
     """Clang to PTX, then ptxas: the assembler of NVIDIA's driver, behind another front end."""
     ptx = folder / "k.ptx"
     library = tools / "root/usr/lib/clc/nvptx64--nvidiacl.bc"
-    run(["clang-19", "-x", "cl", case["options"], "-target", "nvptx64--nvidiacl",
+    run(["clang-19", "-x", "cl", *case["options"].split(), "-target", "nvptx64--nvidiacl",
          "-march=" + CLANG_NVIDIA.get(case["target"], case["target"]), "-O3", "-S", "-nogpulib",
          "-D__OPENCL_VERSION__=120", "-Xclang", "-target-feature", "-Xclang", "+ptx78", "-Xclang",
          "-cl-ext=+cl_khr_fp16,+cl_khr_fp64", "-Xclang", "-mlink-builtin-bitcode", "-Xclang",
@@ -180,8 +180,8 @@ def large_shared(text):
 
 def spirv(case, source, folder, _tools):
     """Valid SPIR-V, as drivers take it that compile from it, which imports no function."""
-    run(["clang-15", "-x", "cl", case["options"], "-target", "spir64-unknown-unknown", "-O0",
-         "-D__OPENCL_VERSION__=120", "-Xclang", "-cl-ext=+all", "-emit-llvm", "-c", "-o",
+    run(["clang-15", "-x", "cl", *case["options"].split(), "-target", "spir64-unknown-unknown",
+         "-O0", "-D__OPENCL_VERSION__=120", "-Xclang", "-cl-ext=+all", "-emit-llvm", "-c", "-o",
          folder / "k.bc", source])
     run(["llvm-spirv-15", "--spirv-max-version=1.2", folder / "k.bc", "-o", folder / "k.spv"])
     run(["spirv-val", "--target-env", "opencl2.2", folder / "k.spv"])

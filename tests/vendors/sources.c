@@ -1,8 +1,8 @@
 /*
  * Writes the sources of programs for devices that are not at hand, for check.py to compile:
  *
- *     sources DIRECTORY     DIRECTORY/<hash>.cl and DIRECTORY/manifest.json, which lists what is to
- *                           be compiled for which target and what is expected of it
+ *     sources DIRECTORY     DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be compiled
+ *                           for which target, and what is expected of it
  *
  * For each target and each implementation made for it, every problem with its guess, and a random
  * sample of the legal tunables, or all (see tunables_cases.h), each with the next problem that it
@@ -112,6 +112,14 @@ static json_t *describe_kernels(const struct launch *launch) {
     return kernels;
 }
 
+static void set_string(json_t *object, const char *key, const char *value) {
+    json_object_set_new(object, key, json_string(value));
+}
+
+static void set_bytes(json_t *object, const char *key, size_t bytes) {
+    json_object_set_new(object, key, json_integer((json_int_t)bytes));
+}
+
 static void add_case(const struct target *target, const struct device *device,
                      const struct implementation *impl, const struct problem *problem,
                      const int *values, const char *from) {
@@ -121,17 +129,22 @@ static void add_case(const struct target *target, const struct device *device,
     assert_true(impl->fits(device, &problem->of, values));
     assert_ok(impl->launch(device, &problem->of, values, &launch));
     if (write_source(name, target->name, impl, values, &launch)) {
+        json_t *one = json_object();
         tunables_print(impl, values, &tunables);
         problem->op->print(&problem->of, &print);
-        const size_t local = expected_local_bytes(impl, device, &problem->of, values);
-        json_array_append_new(
-            out.cases, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}",
-                                 "target", target->name, "compiler", target->compiler, "operator",
-                                 problem->op->name, "implementation", impl->name, "problem",
-                                 text_string(&print), "tunables", text_string(&tunables), "from",
-                                 from, "source", name, "local_bytes", (json_int_t)local,
-                                 "local_limit", (json_int_t)device_static_local_bytes(device),
-                                 "kernels", describe_kernels(&launch)));
+        set_string(one, "target", target->name);
+        set_string(one, "compiler", target->compiler);
+        set_string(one, "options", program_options(device));
+        set_string(one, "operator", problem->op->name);
+        set_string(one, "implementation", impl->name);
+        set_string(one, "problem", text_string(&print));
+        set_string(one, "tunables", text_string(&tunables));
+        set_string(one, "from", from);
+        set_string(one, "source", name);
+        set_bytes(one, "local_bytes", expected_local_bytes(impl, device, &problem->of, values));
+        set_bytes(one, "local_limit", device_static_local_bytes(device));
+        json_object_set_new(one, "kernels", describe_kernels(&launch));
+        json_array_append_new(out.cases, one);
     }
     text_free(&tunables);
     text_free(&print);
@@ -238,10 +251,9 @@ int main(int argc, char **argv) {
         add_target(&targets[i]);
     char *path = text_format("%s/manifest.json", out.directory);
     assert_non_null(path);
-    json_t *manifest = json_pack("{s:s, s:o}", "options", PROGRAM_OPTIONS, "cases", out.cases);
-    assert_int_equal(json_dump_file(manifest, path, JSON_INDENT(1)), 0);
+    assert_int_equal(json_dump_file(out.cases, path, JSON_INDENT(1)), 0);
     printf("%zu programs\n", json_array_size(out.cases));
-    json_decref(manifest);
+    json_decref(out.cases);
     free(path);
     problems_free(out.problems, out.n_problems);
     text_free(&out.seen);
