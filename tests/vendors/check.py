@@ -4,9 +4,9 @@
     check.py SOURCES TOOLS REPORT     a folder written by sources.c, one by toolchains.sh, and the
                                       JSON file to write
 
-Prints a table of kernels and targets, then what failed. CLATTICE_VENDORS='dg2/*,*/gemm/mma' compiles
-only what matches one of the patterns TARGET/OPERATOR/IMPLEMENTATION. Results are kept beside REPORT: what has been compiled with the same compilers
-is not compiled again.
+Prints a table of kernels and targets, then what failed. CLATTICE_VENDORS='dg2/*,*/gemm/mma'
+compiles only what matches one of the patterns TARGET/OPERATOR/IMPLEMENTATION. Results are kept
+beside REPORT: what has been compiled with the same compilers is not compiled again.
 """
 
 import hashlib

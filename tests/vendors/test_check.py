@@ -36,7 +36,8 @@ EXPECTED = [
 def make_case(target):
     return {"target": target, "compiler": COMPILER[target], "operator": "test",
             "implementation": "test", "from": "guess", "options": "-cl-std=CL1.2",
-            "local_bytes": 4096, "local_limit": 48 << 10, "kernels": [{"name": "subject", "work_group": 64}]}
+            "local_bytes": 4096, "local_limit": 48 << 10,
+            "kernels": [{"name": "subject", "work_group": 64}]}
 
 
 def verdict(job):
