@@ -147,11 +147,17 @@ def print_table(results):
 
 
 def print_failures(results):
+    """Each sentence once for each target, with the first program it is true of."""
+    groups = {}
     for case, _, wrong in results:
         for sentence in wrong:
-            print(f"FAILED {case['target']} {case['operator']} {case['implementation']} "
-                  f"({case['from']}, {case['source']}): {sentence}\n"
-                  f"    {case['problem']}\n    {case['tunables']}")
+            kind = (case["target"], case["operator"], case["implementation"], sentence)
+            groups.setdefault(kind, []).append(case)
+    for (target, operator, implementation, sentence), cases in groups.items():
+        more = f", {len(cases) - 1} more" if len(cases) > 1 else ""
+        print(f"FAILED {target} {operator} {implementation}: {sentence}\n"
+              f"    {cases[0]['problem']}\n"
+              f"    {cases[0]['tunables']} ({cases[0]['from']}, {cases[0]['source']}{more})")
 
 
 # ---- main
