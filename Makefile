@@ -192,16 +192,18 @@ $(BUILD)/tests/test_tool: | tool # it runs the command
 # vendors' compilers.
 VENDORS := $(BUILD)/vendors
 
-.PHONY: vendors
+.PHONY: vendors vendor-sources
 vendors: setup ## compile kernels for Intel, AMD and NVIDIA GPUs and to SPIR-V, judge what comes out
 	@CC='$(CC)' tools/setup.sh vendors
 	@tests/vendors/toolchains.sh $(VENDORS)/tools
-	$(again) $(VENDORS)/sources
+	$(again) vendor-sources
 	@rm -rf $(VENDORS)/programs && mkdir -p $(VENDORS)/programs
 	@$(VENDORS)/sources $(VENDORS)/programs >$(VENDORS)/sources.log || \
 	    { cat $(VENDORS)/sources.log; exit 1; }
 	@tests/vendors/test_check.py $(VENDORS)/tools
 	@tests/vendors/check.py $(VENDORS)/programs $(VENDORS)/tools $(VENDORS)/report.json
+
+vendor-sources: $(VENDORS)/sources
 
 $(VENDORS)/sources: $(VENDOR_OBJECTS) $(BUILD)/tests/helpers.a $(STATIC_LIB)
 	@mkdir -p $(@D)
@@ -286,7 +288,8 @@ lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
 
 lint-clang:
-	+@$(MAKE) --no-print-directory lib tool test-programs CC=clang BUILD='$(BUILD)/clang'
+	+@$(MAKE) --no-print-directory lib tool test-programs vendor-sources CC=clang \
+	    BUILD='$(BUILD)/clang'
 	clang -x c++ -std=c++11 -Wall -Wextra -fsyntax-only include/clattice/clattice.h
 
 # status.c defines what tests/tidy.h redefines.
