@@ -68,8 +68,10 @@ static const struct {
     TILES("cpu_tile split swapped", "KC=128 MC=64 NC=64 PACK_A=1 SHARED=1 SPLIT_K=2 SWAP=1"),
     TILES("cpu_tile A in place", "KC=128 MC=64 NC=64 PACK_A=0 SHARED=1 SPLIT_K=1 SWAP=0"),
     TILES("cpu_tile in place swapped", "KC=256 MC=64 NC=64 PACK_A=0 SHARED=0 SPLIT_K=2 SWAP=1"),
-    {"simt", "simt", "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4",
-     "BM=32 BN=32 BK=8 TM=4 TN=4 PAD=1 GROUP=4", false},
+#define SIMT(label, values)                                                                        \
+    { label, "simt", values, values, false }
+    SIMT("simt", "BM=32 BN=32 BK=8 TM=4 TN=4 SLICES=1 SPLIT_K=1 PAD=1 GROUP=4"),
+    SIMT("simt shared", "BM=32 BN=32 BK=16 TM=4 TN=4 SLICES=2 SPLIT_K=4 PAD=0 GROUP=1"),
     /* On a GPU's own engine; test_gemm_mma has the emulated ones. */
     {"mma", "mma", "BM=64 BN=64 BK=32 SUBS_M=2 SUBS_N=2 STAGES=2 GROUP=4",
      "BM=64 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1", true},

@@ -3,15 +3,18 @@
 
 #include "sizes.h"
 
+#include <math.h>
 #include <string.h>
 
 #define GEMM_SIMT_TUNABLES(X)                                                                      \
-    X(BM, "rows of C for one work-group", 64, 32, 64, 128)                                         \
-    X(BN, "columns of C for one work-group", 64, 32, 64, 128)                                      \
+    X(BM, "rows of C for one work-group", 64, 32, 64, 128, 256)                                    \
+    X(BN, "columns of C for one work-group", 64, 32, 64, 128, 256)                                 \
     X(BK, "depth of a step", 16, 8, 16, 32)                                                        \
-    X(TM, "rows of C for one work-item", 4, 2, 4, 8)                                               \
-    X(TN, "columns of C for one work-item", 4, 2, 4, 8)                                            \
-    X(PAD, "fragments of four between rows of local tiles", 1, 0, 1)                               \
+    X(TM, "rows of C for one work-item", 4, 2, 4, 8, 16)                                           \
+    X(TN, "columns of C for one work-item", 4, 2, 4, 8, 16)                                        \
+    X(SLICES, "work-items that share the k of a step", 1, 1, 2, 4)                                 \
+    X(SPLIT_K, "work-groups that share the k of a tile", 1, 1, 2, 4, 8, 16)                        \
+    X(PAD, "fragments of four between rows of local tiles; 0: swizzle", 1, 0, 1)                   \
     X(GROUP, "rows of tiles walked together", 8, 1, 4, 8, 16)
 
 enum { GEMM_SIMT_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -19,14 +22,15 @@ enum { GEMM_SIMT_TUNABLES(TUNABLE_INDEX) T_COUNT };
 static const struct tunable tunables[] = {GEMM_SIMT_TUNABLES(TUNABLE_ROW)};
 
 enum {
-    CHUNK = 4,             /* elements a work-item loads at a time */
-    MIN_ITEMS = 32,        /* smaller work-groups leave most of a GPU idle */
-    MAX_ACCUMULATORS = 64, /* 32-bit registers for sums; twice as many for f64 */
+    CHUNK = 4,              /* elements a work-item loads at a time */
+    MIN_ITEMS = 32,         /* smaller work-groups leave most of a GPU idle */
+    MAX_ACCUMULATORS = 128, /* 32-bit registers for sums */
+    REDUCE_ITEMS = 64,
     MAX_GRID_Y = 65535
 };
 
 static size_t work_items(const int *values) {
-    return (size_t)(values[T_BM] / values[T_TM] * (values[T_BN] / values[T_TN]));
+    return (size_t)(values[T_BM] / values[T_TM] * (values[T_BN] / values[T_TN]) * values[T_SLICES]);
 }
 
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
@@ -37,40 +41,129 @@ static bool prefers(const struct device *device) {
     return !device->is_cpu;
 }
 
-static bool fits(const struct device *device, const void *problem, const int *values) {
-    const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN], bk = (size_t)values[T_BK];
-    const size_t items = work_items(values), pad = (size_t)values[T_PAD] * CHUNK;
-    const size_t local = 2 * bk * (bm + bn + 2 * pad) * gemm_real_bytes(problem);
-    return items >= MIN_ITEMS && items <= device->max_work_group && items <= device->max_items[0] &&
-           bm * bk % (CHUNK * items) == 0 && bn * bk % (CHUNK * items) == 0 &&
-           values[T_TM] * values[T_TN] <= MAX_ACCUMULATORS && local <= device->local_bytes;
+/* Sums of all slices; 0 where k is not split. */
+static double workspace_elements(const struct gemm *gemm, size_t split) {
+    return split > 1 ? (double)gemm->m * (double)gemm->n * (double)gemm->batch * (double)split : 0;
 }
 
-/* Large tiles read memory least; small ones give every compute unit something to do. A CPU, which
- * only gets here when asked to, has no use for large ones. */
+/* Whether work-items that each take a chunk of a line after the other fill whole rows of a tile. */
+static bool shares_tile(size_t items, size_t lines, size_t depth) {
+    return CHUNK * items % lines == 0 && lines * depth % (CHUNK * items) == 0;
+}
+
+static bool fits(const struct device *device, const void *problem, const int *values) {
+    const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN], bk = (size_t)values[T_BK];
+    const size_t tm = (size_t)values[T_TM], tn = (size_t)values[T_TN];
+    const size_t items = work_items(values), pad = (size_t)values[T_PAD] * CHUNK;
+    const size_t real = gemm_real_bytes(problem), tiles = 2 * bk * (bm + bn + 2 * pad);
+    const size_t collected = ((size_t)values[T_SLICES] - 1) * (bm / tm) * bn;
+    return items >= MIN_ITEMS && items <= device->max_work_group && items <= device->max_items[0] &&
+           shares_tile(items, bm, bk) && shares_tile(items, bn, bk) &&
+           tm * tn * real / sizeof(float) <= MAX_ACCUMULATORS && collected <= tiles &&
+           tiles * real <= device->local_bytes &&
+           workspace_elements(problem, (size_t)values[T_SPLIT_K]) * (double)real <=
+               (double)device->max_alloc_bytes / 4;
+}
+
+/* ---- good values ---- */
+
+/* Shapes of work-groups, and how fast they multiply where a compute unit has enough of them, as
+ * measured on an NVIDIA H100; the fastest is 1. Where a tile's sides differ, the turned operand is
+ * better off with the short one. */
+static const struct shape_choice {
+    int values[T_COUNT];
+    double speed;
+} choices[] = {
+    {{256, 128, 16, 16, 8, 1, 1, 0, 8}, 1.00}, {{128, 256, 16, 16, 8, 1, 1, 0, 8}, 1.00},
+    {{256, 128, 8, 16, 8, 1, 1, 1, 8}, 0.98},  {{128, 256, 8, 16, 8, 1, 1, 1, 8}, 0.98},
+    {{128, 128, 16, 8, 8, 1, 1, 1, 8}, 0.93},  {{128, 128, 8, 8, 8, 1, 1, 1, 8}, 0.86},
+    {{128, 64, 16, 8, 8, 2, 1, 1, 8}, 0.84},   {{64, 128, 16, 8, 8, 2, 1, 1, 8}, 0.84},
+    {{64, 128, 16, 8, 8, 1, 1, 1, 8}, 0.91},   {{64, 128, 8, 8, 8, 1, 1, 1, 8}, 0.84},
+    {{64, 64, 32, 8, 8, 4, 1, 1, 8}, 0.75},    {{64, 64, 16, 8, 8, 2, 1, 1, 8}, 0.75},
+    {{64, 64, 16, 8, 4, 1, 1, 1, 8}, 0.70},    {{64, 64, 8, 8, 4, 1, 1, 1, 8}, 0.65},
+    {{64, 32, 32, 4, 4, 1, 1, 1, 8}, 0.45},    {{32, 32, 32, 4, 4, 4, 1, 1, 8}, 0.40},
+    {{32, 32, 16, 4, 2, 1, 1, 1, 8}, 0.30},    {{32, 32, 8, 4, 4, 1, 1, 1, 8}, 0.40},
+};
+
+enum { CHOICES = sizeof choices / sizeof *choices };
+
+/* In multiply-adds of a compute unit that is fully used. */
+static const double SPLIT_COST = 1e6; /* another launch */
+
+enum {
+    BUSY_ITEMS = 256,     /* work-items that make a compute unit busy */
+    LEAST_SLICE = 256,    /* of k, for one of the work-groups that share it */
+    INTEL_UNITS = 8,      /* Intel's drivers count parts of what others call a compute unit */
+    FEW_ACCUMULATORS = 32 /* where there may be no registers for more */
+};
+
+static double compute_units(const struct device *device) {
+    const double units = device->compute_units;
+    return device->vendor == VENDOR_INTEL && units > INTEL_UNITS ? units / INTEL_UNITS : units;
+}
+
+static bool has_registers(const struct device *device, const int *values) {
+    return device->vendor == VENDOR_NVIDIA || device->vendor == VENDOR_AMD ||
+           values[T_TM] * values[T_TN] <= FEW_ACCUMULATORS;
+}
+
+/* Multiply-adds for which a compute unit has time until the whole product is done. */
+static double cost(const struct device *device, const struct gemm *gemm, const int *values,
+                   double speed) {
+    const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN];
+    const double split = values[T_SPLIT_K], batch = (double)gemm->batch;
+    const double tiles = (double)ceil_div(gemm->m, bm) * (double)ceil_div(gemm->n, bn) * batch;
+    const double rounds = ceil(tiles * split / compute_units(device));
+    const double busy = rounds * (double)work_items(values) / BUSY_ITEMS;
+    const double turned = (gemm->trans_a ? 0 : (double)bm) + (gemm->trans_b ? (double)bn : 0);
+    const double multiply = rounds * (double)(bm * bn) * ((double)gemm->k / split + 64) /
+                            (speed * (busy < 1 ? busy : 1));
+    const double reduce =
+        split > 1 ? SPLIT_COST + (double)gemm->m * (double)gemm->n * batch * split : 0;
+    return multiply * (1 + 0.1 * turned / (double)(bm + bn)) + reduce;
+}
+
+/* A CPU, which only gets here when asked to, has no use for large tiles. */
 static void guess(const struct device *device, const void *problem, int *values) {
-    static const int presets[][T_COUNT] = {
-        {64, 128, 16, 8, 8, 1, 8}, {64, 128, 8, 8, 8, 1, 8}, {64, 64, 16, 8, 4, 1, 8},
-        {64, 64, 8, 8, 4, 1, 8},   {64, 32, 32, 4, 4, 1, 8}, {32, 32, 16, 4, 2, 1, 8},
-        {32, 32, 8, 4, 4, 1, 8},
-    };
     const struct gemm *gemm = problem;
-    const unsigned count = sizeof presets / sizeof *presets;
-    for (unsigned i = 0; i < count; i++) {
-        if (!fits(device, problem, presets[i]))
-            continue;
-        memcpy(values, presets[i], sizeof presets[i]);
-        const double tiles = (double)ceil_div(gemm->m, (size_t)values[T_BM]) *
-                             (double)ceil_div(gemm->n, (size_t)values[T_BN]) * (double)gemm->batch;
-        if (!device->is_cpu && tiles >= 0.75 * device->compute_units)
-            return;
+    double best = 0;
+    for (unsigned i = device->is_cpu ? CHOICES - 1 : 0; i < CHOICES; i++) {
+        int tried[T_COUNT];
+        memcpy(tried, choices[i].values, sizeof tried);
+        for (int split = 1; split <= 16; split *= 2) {
+            tried[T_SPLIT_K] = split;
+            const double time = cost(device, gemm, tried, choices[i].speed);
+            if ((split > 1 && (device->is_cpu || gemm->k / (size_t)split < LEAST_SLICE)) ||
+                !has_registers(device, tried) || !fits(device, problem, tried) ||
+                (best > 0 && time >= best))
+                continue;
+            best = time;
+            memcpy(values, tried, sizeof tried);
+        }
     }
+}
+
+/* The pass that adds up what work-groups left of slices of k. */
+static void add_reduction(const struct gemm *gemm, size_t depth, size_t split, struct launch *out) {
+    struct pass *first = &out->passes[0], *reduce = &out->passes[out->n_passes++];
+    struct gemm_params params;
+    memcpy(&params, out->params, sizeof params);
+    params.slice_k = (gemm_size)depth;
+    memcpy(out->params, &params, sizeof params);
+    out->workspace_bytes = (size_t)(workspace_elements(gemm, split)) * gemm_real_bytes(gemm);
+    pass_arg(first, ARG_WORKSPACE, 0, 0);
+    *reduce = *first;
+    reduce->kernel = "reduce";
+    reduce->local[0] = REDUCE_ITEMS;
+    reduce->global[0] = round_up(gemm->m * gemm->n, REDUCE_ITEMS);
+    reduce->global[1] = smaller(gemm->batch, MAX_GRID_Y);
 }
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     (void)device;
     const struct gemm *gemm = problem;
+    const size_t split = (size_t)values[T_SPLIT_K], bk = (size_t)values[T_BK];
     struct pass *pass = &out->passes[out->n_passes++];
     gemm_launch_common(gemm, false, out, pass);
     const size_t tiles =
@@ -79,7 +172,9 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->local[0] = work_items(values);
     pass->local[1] = 1;
     pass->global[0] = tiles * pass->local[0];
-    pass->global[1] = gemm->batch < MAX_GRID_Y ? gemm->batch : MAX_GRID_Y;
+    pass->global[1] = smaller(gemm->batch * split, MAX_GRID_Y);
+    if (split > 1)
+        add_reduction(gemm, round_up(ceil_div(gemm->k, split), bk), split, out);
     return CLAT_OK;
 }
 
