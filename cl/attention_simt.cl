@@ -1,24 +1,29 @@
 /*
- * Attention for any GPU: a work-group of TX x TY work-items owns BQ queries and walks over blocks of
- * BK keys. Operands pass through local memory, accumulators stay in registers:
+ * Attention for any GPU: a work-group of TX x TY work-items owns BQ queries and walks over blocks
+ * of BK keys. Operands pass through local memory, accumulators stay in registers:
  *
  *                  BK = TX * RK keys                      OUT = TX * RO features
  *                 +----+----+----+----+                  +----+----+----+----+
  *              DC | K^T, DC features  |               VC | V, VC keys        |
  *                 | at a time         |                  | at a time         |
  *                 +----+----+----+----+                  +----+----+----+----+
- *        DC                                      BK
+ *        DC                                      VC
  *      +----+     +----+----+----+----+        +----+    +----+----+----+----+
  *  RQ  |Q^T |  RQ | S: RQ x RK for    |    RQ  |P^T |  RQ| O: RQ x RO for    |
  *      |    |     | each work-item    |        |    |    | each work-item    |
  *      +----+     +----+----+----+----+        +----+    +----+----+----+----+
  *  BQ = TY * RQ queries
  *
+ * A block is a chain of steps, first those along the features, then those along the keys. There are
+ * two stages in local memory: while one step is multiplied, the next one's K^T or V is on its way
+ * through registers into the other stage, and one barrier per step is enough. P goes there from the
+ * registers of S, a step at a time.
+ *
  * Work-items of one row share its maximum through local memory once per block; its sum stays in
  * parts, one for each work-item, until the end.
  *
  * Contract (tunables): TX, TY, RQ, RK, DC, VC as above, and KEEP_Q: 1 to keep Q^T whole in local
- * memory, 0 to stage it with K^T. See attention.clh for the variant.
+ * memory, 0 to stage it with K^T. VC is a multiple of TX. See attention.clh for the variant.
  */
 #if !defined(TX) || !defined(TY) || !defined(RQ) || !defined(RK) || !defined(DC) ||                \
     !defined(VC) || !defined(KEEP_Q)
@@ -33,10 +38,14 @@
 #include "attention.clh"
 
 #define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
-#define SMALLER(a, b) ((a) < (b) ? (a) : (b))
+#define LARGER(a, b) ((a) > (b) ? (a) : (b))
+#define ONE_BY_ONE _Pragma("unroll 1")
 
+#define WORK_ITEMS (TX * TY)
+#define FEATURES ROUND_UP(HEAD_DIM, DC) /* as Q^T and K^T have them */
 #define RO ((HEAD_DIM + TX - 1) / TX)
 #define OUT (TX * RO)
+#define RV (VC / TX) /* columns of S that become P in one step */
 
 /* Widths of reads from local memory, powers of two that divide RQ, RK, RO. */
 #if RQ % 4 == 0
@@ -68,10 +77,10 @@
 #define LDQ (BQ + 4)
 #define LDK (BK + 4)
 
-#define Q_ROWS (KEEP_Q ? ROUND_UP(HEAD_DIM, DC) : DC)
-#define K_FLOATS (DC * LDK)
-#define V_FLOATS (VC * OUT)
-#define STAGE_FLOATS (K_FLOATS > V_FLOATS ? K_FLOATS : V_FLOATS)
+/* A stage: K^T, and Q^T if it is not kept; then V and P^T. */
+#define Q_AT (DC * LDK)
+#define P_AT (VC * OUT)
+#define STAGE LARGER(DC *(LDK + (KEEP_Q ? 0 : LDQ)), VC *(OUT + LDQ))
 
 #define READ(width, p) (*(__local const VECTOR(float, width) *)(p))
 
@@ -83,30 +92,170 @@
 /* ALWAYS_INLINE everywhere: PoCL 3.1 crashes in its inliner over large register tiles when it may
  * choose. */
 
-/* ---- global to local memory; all work-items take part ---- */
+/* ---- global memory -> registers -> local memory; all work-items take part ---- */
 
-/* `features` features from d on of `rows` rows, transposed: to[feature][row]. Zeros outside. */
-ALWAYS_INLINE void stage_transposed(__local float *to, int ld, __global const element *x, long seq,
-                                    long feature, int rows, int padded_rows, int d, int features,
-                                    int item)
+#define CHUNK 4
+typedef float4 chunk;
+
+#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0
+#define WHOLE_CHUNKS 1
+#else
+#define WHOLE_CHUNKS 0
+#endif
+
+/* Rows of a tensor from one query or key on. Those after `last` are read as that one: scores of
+ * keys that do not exist are masked, results of such queries not stored. */
+struct rows {
+    __global const element *x;
+    long seq, feature;
+    int last;
+    bool aligned; /* every row's chunks are */
+};
+
+static inline struct rows open_rows(__global const element *x, long seq, long feature)
 {
-    for (int n = item; n < padded_rows * features; n += TX * TY) {
-        const int row = n / features, f = n % features;
-        const bool inside = row < rows && d + f < HEAD_DIM;
-        to[f * ld + row] = inside ? LOAD(DTYPE, x + row * seq + (d + f) * feature) : 0.0f;
+    struct rows r;
+    r.x = x, r.seq = seq, r.feature = feature, r.last = 0;
+    r.aligned = (((size_t)x | (size_t)(seq * sizeof(element))) % (CHUNK * sizeof(element))) == 0;
+    return r;
+}
+
+static inline __global const element *row_of(const struct rows *r, int row)
+{
+    return r->x + min(row, r->last) * r->seq;
+}
+
+/* Features f .. f + 3 of a row, zeros from HEAD_DIM on, which only padded rows have. */
+#define IN_HEAD(f, padded) ((padded) == HEAD_DIM || (f) < HEAD_DIM)
+
+static inline chunk load_aligned(const struct rows *r, int row, int f, int padded)
+{
+    return IN_HEAD(f, padded) ? LOADV_ALIGNED(DTYPE, CHUNK, row_of(r, row) + f) : (chunk)0;
+}
+
+static inline chunk load_one_by_one(const struct rows *r, int row, int f)
+{
+    __global const element *x = row_of(r, row);
+    float e[CHUNK];
+    UNROLL for (int i = 0; i < CHUNK; i++)
+        e[i] = f + i < HEAD_DIM ? LOAD(DTYPE, x + (f + i) * r->feature) : 0.0f;
+    return VLOAD(CHUNK, e);
+}
+
+/*
+ * Transposed, chunks go down strips of two, so that the 32 work-items that store together meet 16
+ * columns and two rows four apart, which are different banks. As they are, chunks go row by row.
+ */
+#define STRIP (DC < 2 * CHUNK ? 1 : 2)
+#define TURNED_ROW(n, count) ((n) / STRIP % (count))
+#define TURNED_FEATURE(n, count) (((n) / STRIP / (count)*STRIP + (n) % STRIP) * CHUNK)
+#define ROW_CHUNKS (OUT / CHUNK)
+
+/* Chunks of one work-item, the last of which not all may have. */
+#define COUNT(chunks) (((chunks) + WORK_ITEMS - 1) / WORK_ITEMS)
+#define HAS(n, chunks) ((chunks) % WORK_ITEMS == 0 || (n) < (chunks))
+#define Q_CHUNKS (BQ * DC / CHUNK)
+#define K_CHUNKS (BK * DC / CHUNK)
+#define V_CHUNKS (VC * ROW_CHUNKS)
+
+/* What is on its way: q and k, or v. */
+struct staged {
+    chunk q[KEEP_Q ? 1 : COUNT(Q_CHUNKS)];
+    chunk kv[LARGER(COUNT(K_CHUNKS), COUNT(V_CHUNKS))];
+};
+
+/* DC features from d on of `count` rows. A branch for all chunks: compilers would make predicated
+ * loads of one for each, and loads into the same registers wait for each other. */
+ALWAYS_INLINE void load_turned(chunk *chunks, const struct rows *r, int count, int d, int item)
+{
+    if (WHOLE_CHUNKS && r->aligned)
+        UNROLL for (int i = 0; i < COUNT(count * DC / CHUNK); i++)
+        {
+            const int n = item + i * WORK_ITEMS;
+            if (HAS(n, count * DC / CHUNK))
+                chunks[i] = load_aligned(r, TURNED_ROW(n, count), d + TURNED_FEATURE(n, count),
+                                         FEATURES);
+        }
+    else
+        UNROLL for (int i = 0; i < COUNT(count * DC / CHUNK); i++)
+        {
+            const int n = item + i * WORK_ITEMS;
+            if (HAS(n, count * DC / CHUNK))
+                chunks[i] = load_one_by_one(r, TURNED_ROW(n, count), d + TURNED_FEATURE(n, count));
+        }
+}
+
+ALWAYS_INLINE void store_turned(__local float *to, int ld, const chunk *chunks, int count, int item)
+{
+    UNROLL for (int i = 0; i < COUNT(count * DC / CHUNK); i++)
+    {
+        const int n = item + i * WORK_ITEMS;
+        float x[CHUNK];
+        if (HAS(n, count * DC / CHUNK)) {
+            VSTORE(CHUNK, chunks[i], x);
+            UNROLL for (int j = 0; j < CHUNK; j++)
+                to[(TURNED_FEATURE(n, count) + j) * ld + TURNED_ROW(n, count)] = x[j];
+        }
     }
 }
 
-/* VC rows as they are: to[row][feature]. Zeros outside. */
-ALWAYS_INLINE void stage_rows(__local float *to, __global const element *x, long seq, long feature,
-                              int rows, int item)
+ALWAYS_INLINE void load_queries(chunk *chunks, const struct rows *q, float sign, int d, int item)
 {
-    for (int n = item; n < VC * OUT; n += TX * TY) {
-        const int row = n / OUT, f = n % OUT;
-        const bool inside = row < rows && f < HEAD_DIM;
-        to[n] = inside ? LOAD(DTYPE, x + row * seq + f * feature) : 0.0f;
+    load_turned(chunks, q, BQ, d, item);
+    UNROLL for (int i = 0; i < COUNT(Q_CHUNKS); i++) chunks[i] *= sign;
+}
+
+/* The keys whose weights are in columns c .. c + RV - 1 of all work-items. */
+#define VALUE_ROW(n, c) COLUMN((n) / ROW_CHUNKS % TX, (c) + (n) / ROW_CHUNKS / TX, WK)
+ALWAYS_INLINE void load_values(chunk *chunks, const struct rows *v, int c, int item)
+{
+    if (WHOLE_CHUNKS && v->aligned)
+        UNROLL for (int i = 0; i < COUNT(V_CHUNKS); i++)
+        {
+            const int n = item + i * WORK_ITEMS;
+            if (HAS(n, V_CHUNKS))
+                chunks[i] = load_aligned(v, VALUE_ROW(n, c), n % ROW_CHUNKS * CHUNK, OUT);
+        }
+    else
+        UNROLL for (int i = 0; i < COUNT(V_CHUNKS); i++)
+        {
+            const int n = item + i * WORK_ITEMS;
+            if (HAS(n, V_CHUNKS))
+                chunks[i] = load_one_by_one(v, VALUE_ROW(n, c), n % ROW_CHUNKS * CHUNK);
+        }
+}
+
+ALWAYS_INLINE void store_values(__local float *to, const chunk *chunks, int item)
+{
+    UNROLL for (int i = 0; i < COUNT(V_CHUNKS); i++)
+    {
+        const int n = item + i * WORK_ITEMS;
+        if (HAS(n, V_CHUNKS))
+            *(__local chunk *)(to + n * CHUNK) = chunks[i];
     }
 }
+
+ALWAYS_INLINE void load_keys(struct staged *g, const struct rows *q, float sign,
+                             const struct rows *k, int d, int item)
+{
+    if (!KEEP_Q)
+        load_queries(g->q, q, sign, d, item);
+    load_turned(g->kv, k, BK, d, item);
+}
+
+ALWAYS_INLINE void store_keys(__local float *stage, const struct staged *g, int item)
+{
+    store_turned(stage, LDK, g->kv, BK, item);
+    if (!KEEP_Q)
+        store_turned(stage + Q_AT, LDQ, g->q, BQ, item);
+}
+
+/* Q^T for the features from d on. */
+#if KEEP_Q
+#define Q_STEP(now, d) (kept_q + (d)*LDQ)
+#else
+#define Q_STEP(now, d) (stages + (now) + Q_AT)
+#endif
 
 /* ---- the steps of a key block, for one work-item (x, y) ---- */
 
@@ -124,13 +273,15 @@ ALWAYS_INLINE void multiply_keys(float (*s)[RK], __local const float *qt, __loca
     }
 }
 
-/* Scores of keys that do not exist or that the mask hides become -infinity. */
-ALWAYS_INLINE void mask_keys(float (*s)[RK], const struct attention_params *p,
-                             const struct query_tile *t, const struct key_tile *tile,
-                             __global const uint *words, int x, int y)
+/* Scores of keys that do not exist or that the mask hides become -infinity. Bit r * RK + c tells
+ * which are left. */
+ALWAYS_INLINE ulong mask_keys(float (*s)[RK], const struct attention_params *p,
+                              const struct query_tile *t, const struct key_tile *tile,
+                              __global const uint *words, int x, int y)
 {
     ulong seen = 0;
-    for (int n = 0; n < RQ * RK; n++) {
+    ONE_BY_ONE for (int n = 0; n < RQ * RK; n++)
+    {
         const int i = t->first + min(y * RQ + n / RK, t->rows - 1);
         const int key = COLUMN(x, n % RK, WK);
         if (key < tile->count && VISIBLE(*p, *t, words, i, tile->first + key))
@@ -139,6 +290,7 @@ ALWAYS_INLINE void mask_keys(float (*s)[RK], const struct attention_params *p,
     UNROLL for (int r = 0; r < RQ; r++)
     UNROLL for (int c = 0; c < RK; c++)
         s[r][c] = seen >> (r * RK + c) & 1 ? s[r][c] : -INFINITY;
+    return seen;
 }
 
 /* `top` grows to the maxima of whole rows. Contains a barrier. */
@@ -158,9 +310,9 @@ ALWAYS_INLINE void raise_top(float *top, float (*s)[RK], __local float *shared_r
     }
 }
 
-/* P = exp(S - top), into local memory; what was added up under the old maximum shrinks. */
-ALWAYS_INLINE void weigh_keys(__local float *weights, float (*s)[RK], float (*out)[RO], float *sum,
-                              const float *before, const float *top, float log2_scale, int x, int y)
+/* S becomes P = exp(S - top); what was added up under the old maximum shrinks. */
+ALWAYS_INLINE void weigh_keys(float (*s)[RK], float (*out)[RO], float *sum, const float *before,
+                              const float *top, float log2_scale)
 {
     UNROLL for (int r = 0; r < RQ; r++)
     {
@@ -171,22 +323,60 @@ ALWAYS_INLINE void weigh_keys(__local float *weights, float (*s)[RK], float (*ou
         UNROLL for (int c = 0; c < RO; c++) out[r][c] *= alpha;
         UNROLL for (int c = 0; c < RK; c++)
         {
-            const float w = exp2((s[r][c] - finite) * log2_scale);
-            s[r][c] = s[r][c] == -INFINITY ? HIDDEN_WEIGHT : w;
+            s[r][c] = exp2((s[r][c] - finite) * log2_scale);
             sum[r] += s[r][c];
         }
     }
-    UNROLL for (int c = 0; c < RK; c++)
-    UNROLL for (int r = 0; r < RQ; r++)
-        weights[COLUMN(x, c, WK) * LDQ + y * RQ + r] = s[r][c];
 }
 
-/* O += P V for VC keys that lie in local memory. `partial` is a constant, so that full tiles run a
- * loop without any selection. */
-ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
-                              __local const float *rows, int x, int y, const bool partial)
+ALWAYS_INLINE void hide_keys(float (*s)[RK], ulong seen)
 {
-    UNROLL for (int n = 0; n < VC; n++)
+    UNROLL for (int r = 0; r < RQ; r++)
+    UNROLL for (int c = 0; c < RK; c++)
+        s[r][c] = seen >> (r * RK + c) & 1 ? s[r][c] : HIDDEN_WEIGHT;
+}
+
+/* Scores become weights: everything between the two products. Contains a barrier. */
+ALWAYS_INLINE void weigh_tile(float (*s)[RK], float (*out)[RO], float *sum, float *top,
+                              const struct attention_params *p, const struct query_tile *t,
+                              const struct key_tile *tile, __global const uint *words,
+                              __local float *shared_rows, int x, int y)
+{
+    const bool masked = tile->partial || tile->count < BK;
+    ulong seen = 0;
+    float before[RQ];
+    UNROLL for (int r = 0; r < RQ; r++) before[r] = top[r];
+    if (masked)
+        seen = mask_keys(s, p, t, tile, words, x, y);
+    raise_top(top, s, shared_rows, x, y);
+    weigh_keys(s, out, sum, before, top, p->log2_scale);
+    if (masked)
+        hide_keys(s, seen);
+}
+
+/* P^T of the columns whose keys make step `at` / VC. That is no constant, and registers cannot be
+ * indexed: columns are compared. */
+ALWAYS_INLINE void store_weights(__local float *weights, float (*s)[RK], int at, int x, int y)
+{
+    UNROLL for (int c = 0; c < RK; c++)
+    {
+        if (c / RV * VC == at) {
+            float column[RQ];
+            UNROLL for (int r = 0; r < RQ; r++) column[r] = s[r][c];
+            UNROLL for (int r = 0; r < RQ; r += WQ)
+                *(__local VECTOR(float, WQ) *)(weights + (c % RV * TX + x) * LDQ + y * RQ + r) =
+                    VLOAD(WQ, column + r);
+        }
+    }
+}
+
+/* O += P V for `count` keys that lie in local memory. `partial` is a constant, so that full tiles
+ * run a loop without any selection. */
+ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
+                              __local const float *rows, int count, int x, int y,
+                              const bool partial)
+{
+    UNROLL for (int n = 0; n < count; n++)
     {
         float a[RQ], b[RO];
         READ_ALL(a, RQ, WQ, weights + n * LDQ + y * RQ, WQ);
@@ -198,6 +388,17 @@ ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
             out[r][c] = partial && IS_HIDDEN(as_int, a[r]) ? out[r][c] : more; /* no branch */
         }
     }
+}
+
+/* The same for a step. */
+ALWAYS_INLINE void add_step(float (*out)[RO], __local const float *stage, int x, int y,
+                            bool partial)
+{
+    if (partial)
+        ONE_BY_ONE for (int n = 0; n < VC; n++)
+            add_values(out, stage + P_AT + n * LDQ, stage + n * OUT, 1, x, y, true);
+    else
+        add_values(out, stage + P_AT, stage, VC, x, y, false);
 }
 
 /* One row of O. A query without any key has total = 0, and gets 0. */
@@ -213,23 +414,30 @@ ALWAYS_INLINE void store_row(__global element *row, long stride, const float *ou
     }
 }
 
-__kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTION_PARAMETERS)
+__kernel __attribute__((reqd_work_group_size(WORK_ITEMS, 1, 1))) void
+attention(ATTENTION_PARAMETERS)
 {
-    __local float stage_q[Q_ROWS * LDQ] __attribute__((aligned(16)));
-    __local float stage[STAGE_FLOATS] __attribute__((aligned(16))); /* K^T, then V */
-    __local float weights[BK * LDQ] __attribute__((aligned(16)));   /* P^T: [key][query] */
+#if KEEP_Q
+    __local float kept_q[FEATURES * LDQ] __attribute__((aligned(16)));
+#endif
+    __local float stages[2 * STAGE] __attribute__((aligned(16)));
     __local float shared_rows[TX * BQ] __attribute__((aligned(16)));
 
-    const int x = get_local_id(0), y = get_local_id(1), item = y * TX + x;
+    /* Pairs of work-items are neighbours in y, which halves what eight read at a time. */
+    const int item = get_local_id(0), x = item / 2 % TX, y = item % 2 + item / (2 * TX) * 2;
     /* What takes longest starts first, so that it does not run alone in the end. */
     const struct query_tile t = query_tile(
         &p, p.last_first ? get_num_groups(0) - 1 - get_group_id(0) : get_group_id(0));
     const int kv_head = t.head / p.group;
-    const long seq_q = p.q.seq, seq_k = p.k.seq, seq_v = p.v.seq;
-    __global const element *tile_q = q + head_offset(&p.q, t.batch, t.head) + t.first * seq_q;
     __global const element *head_k = k + head_offset(&p.k, t.batch, kv_head);
     __global const element *head_v = v + head_offset(&p.v, t.batch, kv_head);
+    struct rows rows_q = open_rows(q + head_offset(&p.q, t.batch, t.head) + t.first * p.q.seq,
+                                   p.q.seq, FEATURE_STRIDE(p.q));
+    struct rows rows_k = open_rows(head_k, p.k.seq, FEATURE_STRIDE(p.k));
+    struct rows rows_v = open_rows(head_v, p.v.seq, FEATURE_STRIDE(p.v));
+    rows_q.last = t.rows - 1;
 
+    struct staged g;
     float top[RQ], sum[RQ], out[RQ][RO];
     UNROLL for (int r = 0; r < RQ; r++)
     {
@@ -237,47 +445,65 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void attention(ATTENTI
         UNROLL for (int c = 0; c < RO; c++) out[r][c] = 0;
     }
 #if KEEP_Q
-    stage_transposed(stage_q, LDQ, tile_q, seq_q, FEATURE_STRIDE(p.q), t.rows, BQ, 0, Q_ROWS, item);
+    for (int d = 0; d < FEATURES; d += DC) {
+        chunk chunks[COUNT(Q_CHUNKS)];
+        load_queries(chunks, &rows_q, p.sign, d, item);
+        store_turned(kept_q + d * LDQ, LDQ, chunks, BQ, item);
+    }
 #endif
 
     struct walk walk = WALK_START(p, t);
-    struct key_tile tile;
-    while (WALK_NEXT(walk, p, t, tile)) {
-        __global const element *tile_k = head_k + tile.first * seq_k;
-        __global const element *tile_v = head_v + tile.first * seq_v;
-        float s[RQ][RK], before[RQ];
+    struct key_tile tile, next;
+    bool more = WALK_NEXT(walk, p, t, tile);
+    int now = 0; /* where the current stage begins */
+    if (more) {
+        rows_k.x = head_k + tile.first * p.k.seq, rows_k.last = tile.count - 1;
+        load_keys(&g, &rows_q, p.sign, &rows_k, 0, item);
+        store_keys(stages, &g, item);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    while (more) {
+        float s[RQ][RK];
         UNROLL for (int r = 0; r < RQ; r++)
         UNROLL for (int c = 0; c < RK; c++) s[r][c] = 0;
-        for (int d = 0; d < HEAD_DIM; d += DC) {
-            barrier(CLK_LOCAL_MEM_FENCE);
-#if !KEEP_Q
-            stage_transposed(stage_q, LDQ, tile_q, seq_q, FEATURE_STRIDE(p.q), t.rows, BQ, d, DC,
-                             item);
-#endif
-            stage_transposed(stage, LDK, tile_k, seq_k, FEATURE_STRIDE(p.k), tile.count, BK, d, DC,
-                             item);
-            barrier(CLK_LOCAL_MEM_FENCE);
-            multiply_keys(s, stage_q + (KEEP_Q ? d : 0) * LDQ, stage, x, y);
-        }
-        UNROLL for (int r = 0; r < RQ; r++)
-        {
-            before[r] = top[r];
-            UNROLL for (int c = 0; c < RK; c++) s[r][c] *= p.sign;
-        }
-        if (tile.partial || tile.count < BK)
-            mask_keys(s, &p, &t, &tile, MASK_WORDS, x, y);
-        raise_top(top, s, shared_rows, x, y);
-        weigh_keys(weights, s, out, sum, before, top, p.log2_scale, x, y);
-        for (int key = 0; key < tile.count; key += VC) {
-            barrier(CLK_LOCAL_MEM_FENCE);
-            stage_rows(stage, tile_v + key * seq_v, seq_v, FEATURE_STRIDE(p.v), tile.count - key,
-                       item);
-            barrier(CLK_LOCAL_MEM_FENCE);
-            if (tile.partial)
-                add_values(out, weights + key * LDQ, stage, x, y, true);
+        rows_v.x = head_v + tile.first * p.v.seq, rows_v.last = tile.count - 1;
+        for (int d = 0; d < FEATURES; d += DC) {
+            const bool keys = d + DC < FEATURES;
+            if (keys)
+                load_keys(&g, &rows_q, p.sign, &rows_k, d + DC, item);
             else
-                add_values(out, weights + key * LDQ, stage, x, y, false);
+                load_values(g.kv, &rows_v, 0, item);
+            multiply_keys(s, Q_STEP(now, d), stages + now, x, y);
+            now = STAGE - now;
+            if (keys)
+                store_keys(stages + now, &g, item);
+            else
+                store_values(stages + now, g.kv, item);
+            barrier(CLK_LOCAL_MEM_FENCE);
         }
+        weigh_tile(s, out, sum, top, &p, &t, &tile, MASK_WORDS, shared_rows, x, y);
+        store_weights(stages + now + P_AT, s, 0, x, y);
+        more = WALK_NEXT(walk, p, t, next);
+        if (more)
+            rows_k.x = head_k + next.first * p.k.seq, rows_k.last = next.count - 1;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int at = 0; at < BK; at += VC) {
+            const bool values = at + VC < BK;
+            if (values)
+                load_values(g.kv, &rows_v, (at + VC) / TX, item);
+            else if (more)
+                load_keys(&g, &rows_q, p.sign, &rows_k, 0, item);
+            add_step(out, stages + now, x, y, tile.partial);
+            now = STAGE - now;
+            if (values) {
+                store_values(stages + now, g.kv, item);
+                store_weights(stages + now + P_AT, s, at + VC, x, y);
+            } else if (more) {
+                store_keys(stages + now, &g, item);
+            }
+            barrier(CLK_LOCAL_MEM_FENCE);
+        }
+        tile = next;
     }
 
     /* The sums lie in parts, one for each work-item of a row. */

@@ -78,16 +78,16 @@ DEFINE_FINISH_FRAGMENT(FN)
 /*
  * Lines are rows of op(A) and columns of op(B). Tiles come in as they are stored, in chunks of four
  * neighbours, one work-item after the other taking one. Where the local tile has lines as columns
- * but neighbours lie along k, a tile must turn: its chunks go down strips of two, so that 32
- * work-items which store together meet 16 lines and two k four apart, which are different banks:
+ * but neighbours lie along k, a tile must turn: its chunks go down strips of two or four, so that
+ * 32 work-items that store together meet 32 different banks, by padding or by a swizzle:
  *
- *     straight  k = 0 |  0  1  2  3  4 ...      turning  line 0 |  0  1  | 2 lines    | ...
- *               k = 1 | 32 33 34 35 36 ...               line 1 |  2  3  | 2 lines + 2|
- *               ...                                      ...
+ *     straight  k = 0 |  0  1  2  3  4 ...    turning  line 0 |  0  1  | 2 lines     | ...
+ *               k = 1 | 32 33 34 35 36 ...             line 1 |  2  3  | 2 lines + 2 |
+ *               ...                                    ...
  *
- * Lines beyond the edge of C are read as the last one, for sums nobody keeps. What is missing in the
- * last step of k would be missed, so that step is short, and comes first: its loads are guarded,
- * those in the loop are not.
+ * Lines beyond the edge of C are read as the last one, for sums nobody keeps. What is missing in
+ * the last step of k would be missed, so that step is short, and comes first: its loads are
+ * guarded, those in the loop are not.
  */
 #if PAD || BK < 4 * CHUNK
 #define STRIP 2
@@ -106,7 +106,7 @@ DEFINE_FINISH_FRAGMENT(FN)
 #define SWIZZLE(turn, k) ((turn) && !PAD ? (k) / CHUNK % STRIP * (BANKS / STRIP) : 0)
 #define BANKS 32
 
-/* Where a line lies. `offset`, a constant that is added to it, may leave the exchanged bits alone. */
+/* Where a line lies. `offset`, a constant, may leave the exchanged bits alone. */
 #define SWIZZLED(line, offset, bits)                                                               \
     ((offset) % BANKS == 0 ? ((line) ^ (bits)) + (offset) : ((line) + (offset)) ^ (bits))
 
@@ -260,6 +260,39 @@ ALWAYS_INLINE void multiply(fragment_b (*sum)[TN / FN], const struct fragments *
         sum[i][j] = fma((fragment_b)f->a[i], f->b[j], sum[i][j]);
 }
 
+/* The sums of one tile of C: `steps` steps of k, of which the first takes k_first. */
+ALWAYS_INLINE void multiply_tiles(fragment_b (*sum)[TN / FN], struct staged *g, __local real *tiles,
+                                  long steps, int k_first, int slice, int item_m, int item_n)
+{
+    const int slice_k = slice * SLICE_K;
+    struct fragments f[2];
+    if (k_first == BK)
+        load_tiles(g);
+    else
+        load_first_tiles(g, k_first);
+    store_tiles(tiles, g);
+    if (steps > 1)
+        load_tiles(g);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    int now = 0; /* where the current tiles begin */
+    read_fragments(&f[0], tiles, slice_k, item_m, item_n);
+    for (long left = steps; left > 0; left--) {
+        UNROLL for (int k = 0; k < SLICE_K - 1; k++)
+        {
+            read_fragments(&f[(k + 1) % 2], tiles + now, slice_k + k + 1, item_m, item_n);
+            multiply(sum, &f[k % 2]);
+        }
+        now = TILES - now;
+        store_tiles(tiles + now, g);
+        /* Ahead of the barrier, so that no compiler delays the loads until they are needed. */
+        if (left > 2)
+            load_tiles(g);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        read_fragments(&f[SLICE_K % 2], tiles + now, slice_k, item_m, item_n);
+        multiply(sum, &f[(SLICE_K - 1) % 2]);
+    }
+}
+
 /* What the slices have added up goes to the work-items of the first, row by row. */
 ALWAYS_INLINE void collect_slices(fragment_b (*sum)[TN / FN], __local real *tiles, int slice,
                                   int item)
@@ -333,7 +366,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     __local real tiles[2 * TILES] __attribute__((aligned(128)));
 
     const int item = get_local_id(0), in_slice = item % SLICE_ITEMS;
-    const int slice = SLICES > 1 ? item / SLICE_ITEMS : 0, slice_k = slice * SLICE_K;
+    const int slice = SLICES > 1 ? item / SLICE_ITEMS : 0;
 #if ITEMS_N % 8 == 0 && ITEMS_M % 4 == 0
     const int item_m = in_slice % 2 + in_slice / 16 % 2 * 2 + in_slice / (4 * ITEMS_N) * 4;
     const int item_n = in_slice / 2 % 8 + in_slice / 32 % (ITEMS_N / 8) * 8;
@@ -354,42 +387,14 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
         o.sums = workspace + n * o.m * o.n;
 #endif
         struct staged g;
-        struct fragments f[2];
         fragment_b sum[TM][TN / FN];
         UNROLL for (int i = 0; i < TM; i++)
         UNROLL for (int j = 0; j < TN / FN; j++) sum[i][j] = (fragment_b)0;
-
-        const long steps = (o.k + BK - 1) / BK;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (steps > 0) {
-            const int k_first = (int)((o.k - 1) % BK) + 1;
+        barrier(CLK_LOCAL_MEM_FENCE); /* nobody reads the tiles any more */
+        if (o.k > 0) {
             open_tiles(&g, &o, row, column, item);
-            if (k_first == BK)
-                load_tiles(&g);
-            else
-                load_first_tiles(&g, k_first);
-            store_tiles(tiles, &g);
-        }
-        if (steps > 1)
-            load_tiles(&g);
-        barrier(CLK_LOCAL_MEM_FENCE);
-        int now = 0; /* where the current tiles begin */
-        if (steps > 0)
-            read_fragments(&f[0], tiles, slice_k, item_m, item_n);
-        for (long left = steps; left > 0; left--) {
-            UNROLL for (int k = 0; k < SLICE_K - 1; k++)
-            {
-                read_fragments(&f[(k + 1) % 2], tiles + now, slice_k + k + 1, item_m, item_n);
-                multiply(sum, &f[k % 2]);
-            }
-            now = TILES - now;
-            store_tiles(tiles + now, &g);
-            /* Ahead of the barrier, so that no compiler delays the loads until they are needed. */
-            if (left > 2)
-                load_tiles(&g);
-            barrier(CLK_LOCAL_MEM_FENCE);
-            read_fragments(&f[SLICE_K % 2], tiles + now, slice_k, item_m, item_n);
-            multiply(sum, &f[(SLICE_K - 1) % 2]);
+            multiply_tiles(sum, &g, tiles, (o.k + BK - 1) / BK, (int)((o.k - 1) % BK) + 1, slice,
+                           item_m, item_n);
         }
 #if SLICES > 1
         collect_slices(sum, tiles, slice, in_slice);
