@@ -153,8 +153,11 @@ run: setup ## install what is missing, build, show a first result
 	$(again) all
 	@CLATTICE_KERNEL_DIR=cl $(TOOL) demo
 
-.PHONY: test test-full test-programs
-test: setup ## build and run all tests; T=gemm: only tests/test_gemm*
+.PHONY: setup-test test test-full test-programs
+setup-test:
+	@CC='$(CC)' tools/setup.sh test
+
+test: setup-test ## build and run all tests; T=gemm: only tests/test_gemm*
 	$(again) $(if $(T),,all) test-programs
 	@BUILD='$(BUILD)' T='$(T)' tests/run.sh $(TESTS) $(TEST_SCRIPTS)
 

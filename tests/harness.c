@@ -63,11 +63,20 @@ __attribute__((constructor)) static void set_environment(void) {
     setenv("CUDA_CACHE_PATH", HARNESS_BUILD_DIR "/test-cache/nvidia", 0);
 }
 
+static int list(const struct CMUnitTest *tests, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        puts(tests[i].name);
+    return 0;
+}
+
 int harness_run(const struct CMUnitTest *tests, size_t count) {
     const char *pattern = getenv("CLATTICE_TEST");
     if (pattern)
         cmocka_set_test_filter(pattern);
-    int failed = _cmocka_run_group_tests(program_invocation_short_name, tests, count, NULL, NULL);
+    int failed =
+        getenv("CLATTICE_TEST_LIST")
+            ? list(tests, count)
+            : _cmocka_run_group_tests(program_invocation_short_name, tests, count, NULL, NULL);
     clean_up();
     return failed != 0 || failed_at_end;
 }
@@ -183,6 +192,10 @@ void harness_assert_matrix(const char *name, clat_dtype dtype, const void *got, 
 }
 
 /* ------------------------------------------------------------------ data -------------------- */
+
+size_t harness_tail(size_t elements) {
+    return getenv("CLATTICE_TEST_NO_TAILS") ? 0 : elements;
+}
 
 uint64_t harness_random(uint64_t *seed) {
     uint64_t z = *seed += 0x9e3779b97f4a7c15u;

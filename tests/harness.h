@@ -20,7 +20,8 @@
  *
  * Programs run from the repository's root, on the device CLATTICE_DEVICE names. The other
  * CLATTICE_* variables are unset, so that a test means the same on every machine.
- * CLATTICE_TEST=pattern runs only the cases whose names match (`*` and `?`).
+ * CLATTICE_TEST=pattern runs only the cases whose names match (`*` and `?`); CLATTICE_TEST_LIST=1
+ * prints the names and runs none.
  */
 #ifndef CLAT_HARNESS_H
 #define CLAT_HARNESS_H
@@ -107,13 +108,19 @@ double harness_random_real(uint64_t *seed, double range);
 void harness_fill(clat_dtype dtype, void *data, size_t count, uint64_t seed, double range);
 void harness_fill_value(clat_dtype dtype, void *data, size_t count, double value);
 
+/* How many elements may lie behind an operand in its buffer, to be read or written by mistake:
+ * `elements`, or none where CLATTICE_TEST_NO_TAILS is set, because a checker knows where buffers
+ * end. */
+size_t harness_tail(size_t elements);
+
 /* malloc that fails the test instead of returning NULL. */
 void *harness_alloc(size_t bytes);
 
 /* ------------------------------------------------------------------ device ------------------ */
 
-/* Options of the shared context, for tests that make their own: kernels from the source tree, a
- * disk cache kept between runs under the build directory, no tuned values. */
+/* Options of the shared context, for tests that make their own: kernels from the source tree, or
+ * CLATTICE_TEST_KERNEL_DIR; a disk cache kept between runs under the build directory, or
+ * CLATTICE_TEST_CACHE_DIR; no tuned values. */
 clat_context_options harness_options(void);
 
 /* Before the first context: another directory in the place of the source tree's. What it lacks

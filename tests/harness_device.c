@@ -7,7 +7,7 @@
 
 static clat_context *context;
 static cl_command_queue queue;
-static const char *kernel_dir = HARNESS_KERNEL_DIR;
+static const char *kernel_dir; /* of harness_use_kernels */
 
 static void release_queue(void) {
     clFinish(queue);
@@ -43,10 +43,16 @@ void harness_use_kernels(const char *dir) {
     kernel_dir = dir;
 }
 
+static const char *variable_or(const char *name, const char *fallback) {
+    const char *value = getenv(name);
+    return value ? value : fallback;
+}
+
 clat_context_options harness_options(void) {
     clat_context_options options = CLAT_CONTEXT_OPTIONS_INIT;
-    options.kernel_dir = kernel_dir;
-    options.cache_dir = HARNESS_BUILD_DIR "/test-cache";
+    options.kernel_dir =
+        kernel_dir ? kernel_dir : variable_or("CLATTICE_TEST_KERNEL_DIR", HARNESS_KERNEL_DIR);
+    options.cache_dir = variable_or("CLATTICE_TEST_CACHE_DIR", HARNESS_BUILD_DIR "/test-cache");
     options.tuned_file = "";
     return options;
 }

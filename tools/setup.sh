@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need and that are missing.
 #
-#   tools/setup.sh [lint|plots|vendors]   with the tools of `make lint`, `make plots`, ...
-#   NO_INSTALL=1                          only list what is missing, and fail if anything is
+#   tools/setup.sh [test|lint|plots|vendors]   with the tools of `make test`, `make lint`, ...
+#   NO_INSTALL=1                               only list what is missing, and fail if anything is
 #
 # What is missing is asked of the compiler and the file system, not of the package manager: that
 # takes milliseconds and also sees what was installed by hand.
@@ -132,6 +132,9 @@ other)
     esac
     ;;
 esac
+if [ "${1:-}" = test ]; then
+    need_command oclgrind oclgrind 'runs kernels under scrutiny'
+fi
 if [ "${1:-}" = lint ]; then
     need_command clang clang 'second compiler'
     need_command clang-format clang-format 'layout of the code'
