@@ -32,7 +32,8 @@ static bool runs(const struct operation *op, const char *implementation, const v
 #define IN_PLACE_SWAPPED "PACK_A=0 PACK_B=0 SHARED=0 SPLIT_K=1 SWAP=1"
 
 #define DOT(rest) .implementation = "cpu_dot", .tunables = "VW=4 KC=128 " rest
-#define SIMT(rest) .implementation = "simt", .tunables = "BM=32 BN=32 BK=8 TM=4 TN=4 " rest
+#define SIMT_PLAIN "BK=8 SLICES=1 SPLIT_K=1 PAD=1 GROUP=4"
+#define SIMT(rest) .implementation = "simt", .tunables = "BM=32 BN=32 TM=4 TN=4 " rest
 
 #define F32 .dtype = CLAT_F32
 #define F64 .dtype = CLAT_F64
@@ -47,23 +48,28 @@ static const struct gemm_line {
     const char *name;
     clat_gemm_problem problem;
 } gemm_lines[] = {
-    {"gemm simt NN", {SIMT("PAD=1 GROUP=4"), F32, SIZES(17, 13, 9)}},
-    {"gemm simt NT", {SIMT("PAD=1 GROUP=4"), F32, NT, SIZES(33, 5, 19), .ldb = 23, .ldc = 7}},
-    {"gemm simt TN f16", {SIMT("PAD=1 GROUP=4"), F16, TN, SIZES(13, 35, 7)}},
+    {"gemm simt NN", {SIMT(SIMT_PLAIN), F32, SIZES(17, 13, 9)}},
+    {"gemm simt NT", {SIMT(SIMT_PLAIN), F32, NT, SIZES(33, 5, 19), .ldb = 23, .ldc = 7}},
+    {"gemm simt TN f16", {SIMT(SIMT_PLAIN), F16, TN, SIZES(13, 35, 7)}},
     {"gemm simt TT bf16 bias column silu",
-     {SIMT("PAD=1 GROUP=4"), BF16, TT, SIZES(5, 37, 17), .bias = CLAT_BIAS_COLUMN,
+     {SIMT(SIMT_PLAIN), BF16, TT, SIZES(5, 37, 17), .bias = CLAT_BIAS_COLUMN,
       .activation = CLAT_ACT_SILU}},
-    {"gemm simt aligned", {SIMT("PAD=1 GROUP=4"), F32, SIZES(32, 64, 24)}},
-    {"gemm simt bands of tiles", {SIMT("PAD=0 GROUP=1"), F32, NT, SIZES(65, 33, 3)}},
-    {"gemm simt f64 NT", {SIMT("PAD=1 GROUP=4"), F64, NT, SIZES(11, 7, 13)}},
+    {"gemm simt aligned", {SIMT(SIMT_PLAIN), F32, SIZES(32, 64, 24)}},
+    {"gemm simt bands of tiles",
+     {SIMT("BK=8 SLICES=1 SPLIT_K=1 PAD=0 GROUP=1"), F32, NT, SIZES(65, 33, 3)}},
+    {"gemm simt slices, k split",
+     {SIMT("BK=16 SLICES=2 SPLIT_K=4 PAD=0 GROUP=4"), F32, SIZES(17, 13, 67)}},
+    {"gemm simt slices TT f16",
+     {SIMT("BK=32 SLICES=4 SPLIT_K=1 PAD=1 GROUP=4"), F16, TT, SIZES(17, 13, 67)}},
+    {"gemm simt f64 NT", {SIMT(SIMT_PLAIN), F64, NT, SIZES(11, 7, 13)}},
     {"gemm simt f16>f32 bias row gelu",
-     {SIMT("PAD=1 GROUP=4"), F16, SIZES(9, 34, 11), .dtype_c = CLAT_F32, .bias = CLAT_BIAS_ROW,
+     {SIMT(SIMT_PLAIN), F16, SIZES(9, 34, 11), .dtype_c = CLAT_F32, .bias = CLAT_BIAS_ROW,
       .activation = CLAT_ACT_GELU}},
     {"gemm simt column-major batch",
-     {SIMT("PAD=1 GROUP=4"), F32, TN, SIZES(7, 9, 10), .batch = 3, .layout = CLAT_COL_MAJOR,
+     {SIMT(SIMT_PLAIN), F32, TN, SIZES(7, 9, 10), .batch = 3, .layout = CLAT_COL_MAJOR,
       .stride_a = 73, .stride_b = 0, .stride_c = 67}},
-    {"gemm simt one", {SIMT("PAD=1 GROUP=4"), F32, SIZES(1, 1, 1)}},
-    {"gemm simt empty sum", {SIMT("PAD=1 GROUP=4"), F32, SIZES(3, 5, 0), .bias = CLAT_BIAS_ROW}},
+    {"gemm simt one", {SIMT(SIMT_PLAIN), F32, SIZES(1, 1, 1)}},
+    {"gemm simt empty sum", {SIMT(SIMT_PLAIN), F32, SIZES(3, 5, 0), .bias = CLAT_BIAS_ROW}},
 
     {"gemm cpu packed NN", {CPU(PACKED), F32, SIZES(17, 13, 9)}},
     {"gemm cpu packed TT", {CPU(PACKED), F32, TT, SIZES(27, 70, 37), .lda = 29, .ldc = 71}},
@@ -95,7 +101,7 @@ static const struct gemm_line {
      {DOT("MR=1 NB=1 SPLIT_K=2"), F16, NT, SIZES(1, 5, 303), .bias = CLAT_BIAS_ROW}},
 
     {"gemm simt batch of offsets",
-     {SIMT("PAD=1 GROUP=4"), F32, SIZES(9, 10, 11), .batch = 3, .batching = CLAT_BATCH_OFFSETS}},
+     {SIMT(SIMT_PLAIN), F32, SIZES(9, 10, 11), .batch = 3, .batching = CLAT_BATCH_OFFSETS}},
     {"gemm cpu batch of offsets",
      {CPU(SHARED), F32, NT, SIZES(9, 10, 21), .batch = 3, .batching = CLAT_BATCH_OFFSETS}},
     {"gemm cpu_dot batch of offsets",
