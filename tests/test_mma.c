@@ -457,7 +457,7 @@ static void test_find(void **state) {
     if (device.is_cpu)
         assert_null(own);
     if (device.vendor == VENDOR_NVIDIA && atoi(device.architecture + 3) >= 80)
-        assert_string_equal(own->name, "nv_sm80");
+        assert_ptr_equal(own, engine_named("nv_sm80"));
     device.emulated_engine = engine_named("nv_sm75");
     assert_ptr_equal(engine_find(&device, CLAT_F16), device.emulated_engine);
     assert_null(engine_find(&device, CLAT_BF16));
