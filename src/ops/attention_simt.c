@@ -75,7 +75,7 @@ static bool suits(const struct device *device, const struct attention *a, const 
 }
 
 static void guess(const struct device *device, const void *problem, int *values) {
-    /* TX, TY, RQ, RK, DC, VC, by speed on an NVIDIA H100. The first is for wide heads; work-groups
+    /* TX, TY, RQ, RK, DC, VC, by speed on an NVIDIA H200. The first is for wide heads; work-groups
      * of narrow ones share a compute unit, and with it a cache for instructions: their steps are
      * short. */
     static const int shapes[][6] = {
