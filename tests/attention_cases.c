@@ -143,9 +143,10 @@ static void reference_row(const struct fixture *f, const void *in, size_t b, siz
     double *score = harness_alloc((p->seq_k + 1) * sizeof *score);
     const double magnitude = score_row(f, in, b, h, i, score);
     const double score_error = (2 * sqrt((double)p->head_dim) + 8) * u * magnitude;
-    /* Weights rounded to bf16, exponentials as exact as that is worth. */
-    const bool native = p->dtype == CLAT_BF16 && p->precision == CLAT_PRECISION_NATIVE;
-    const double rounding = native ? 0x1p-8 : 0, exponential = native ? 0x1p-13 : 0;
+    /* Weights rounded to the type, exponentials as exact as that is worth. */
+    const bool native = p->dtype != CLAT_F32 && p->precision == CLAT_PRECISION_NATIVE;
+    const double rounding = native ? dtype_epsilon(p->dtype) : 0,
+                 exponential = native ? 0x1p-13 : 0;
     double largest = -INFINITY, sum = 0, n = 0;
     for (size_t j = 0; j < p->seq_k; j++)
         largest = fmax(largest, score[j]);

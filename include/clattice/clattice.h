@@ -128,8 +128,8 @@ typedef enum clat_precision {
     CLAT_PRECISION_F32 = 0,   /* operands are widened, products and sums are f32 */
     CLAT_PRECISION_NATIVE = 1 /* also: denormal operands may count as 0; GEMM in f32 may cut its
                                  operands to tf32, which keeps 10 bits of the fraction; and
-                                 attention in bf16 may round its weights to bf16 before they
-                                 multiply V, and take exponentials that are off by 2^-13
+                                 attention in f16 and bf16 may round its weights to that type before
+                                 they multiply V, and take exponentials that are off by 2^-13
                                  relatively: so logsumexp by 2^-13 */
 } clat_precision;
 
@@ -476,7 +476,7 @@ typedef struct clat_attention_problem {
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
     const char *implementation, *tunables; /* as in clat_gemm_problem, but "cpu", "cpu_tile",
-                                              "simt", "decode" (CPUs, at most 4 queries) */
+                                              "mma", "simt", "decode" (CPUs, at most 4 queries) */
 } clat_attention_problem;
 
 #define CLAT_ATTENTION_PROBLEM_INIT                                                                \

@@ -68,7 +68,7 @@ static void shape(const void *problem, struct shape *out) {
 }
 
 static const struct implementation *const implementations[] = {
-    &attention_decode, &attention_tile_cpu, &attention_cpu, &attention_simt, NULL};
+    &attention_decode, &attention_tile_cpu, &attention_cpu, &attention_mma, &attention_simt, NULL};
 
 const struct operation attention_operation = {
     .name = "attention",

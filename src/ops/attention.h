@@ -82,7 +82,7 @@ clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, s
 /* Query tiles of all heads and batches: work-groups to launch. */
 size_t attention_groups(const struct attention *attention, size_t tile_q);
 
-extern const struct implementation attention_cpu, attention_decode, attention_simt,
+extern const struct implementation attention_cpu, attention_decode, attention_mma, attention_simt,
     attention_tile_cpu;
 extern const struct trial_hooks attention_trial;
 extern const struct operation attention_operation;

@@ -13,13 +13,13 @@
  * key left out or a wrong one let in moves O by about p_j |v_j - O|, which for evenly spread
  * weights stays far above the bound up to some 100,000 keys.
  *
- * bf16 in native precision: weights rounded to bf16, each off by 2^-9 at most, and exponentials off
- * by 2^-13. The former have random signs, the latter need not:
+ * f16 and bf16 in native precision: weights rounded to the type, each off by e at most, which is
+ * 2^-11 or 2^-8, and exponentials off by 2^-13. The former have random signs, the latter need not:
  *
- *     O           + 4 * 2^-8 sqrt(sum_j (p_j v_j)^2) + 2 * 2^-13 sum_j p_j |v_j|
+ *     O           + 4 e sqrt(sum_j (p_j v_j)^2) + 2 * 2^-13 sum_j p_j |v_j|
  *     logsumexp   + 2^-13
  *
- * which a key shows up against up to some 1,000 of them.
+ * which a key shows up against up to some 1,000 of them in bf16, 3,000 in f16.
  */
 #include "attention.h"
 
@@ -138,9 +138,9 @@ static void average_values(struct judgement *j, size_t batch, size_t head) {
     }
 }
 
-/* Whether weights may be rounded to bf16; and how exact exponentials need be then. */
+/* Whether weights may be rounded to the type, and exponentials be less exact. */
 static bool rounds_weights(const struct attention *a) {
-    return a->dtype == CLAT_BF16 && a->precision == CLAT_PRECISION_NATIVE;
+    return a->dtype != CLAT_F32 && a->precision == CLAT_PRECISION_NATIVE;
 }
 
 static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) {
@@ -148,7 +148,7 @@ static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) 
     const double u = dtype_epsilon(CLAT_F32), n = sqrt((double)j->n_visible);
     const double score = (2 * sqrt((double)a->head_dim) + 8) * u * j->score_magnitude;
     const double exponential = rounds_weights(a) ? 0x1p-13 : 0;
-    const double rounding = rounds_weights(a) ? dtype_epsilon(CLAT_BF16) : 0;
+    const double rounding = rounds_weights(a) ? dtype_epsilon(a->dtype) : 0;
     const size_t at = element(a, ATTENTION_O, batch, head, i);
     for (size_t d = 0; d < a->head_dim; d++) {
         const double reference = j->out[d];

@@ -1,0 +1,513 @@
+/*
+ * Attention on matrix engines, after Dao, "FlashAttention-2", 2023. All tiles are transposed: a query is
+ * a column, whose maximum and sum stay in the few lanes that hold it, and sums of S^T become the right
+ * operand P^T without leaving their registers.
+ *
+ *                            BQ queries: SG sub-groups of RQ fragments
+ *                                +-------+-------+
+ *               DIM features     | Q^T           |   local memory, or registers
+ *                                +-------+-------+
+ *             +-------------+    +-------+-------+
+ *     BK keys | K           |    | S^T, P^T      |   registers
+ *             +-------------+    +-------+-------+
+ *                  BK keys
+ *             +-------------+    +-------+-------+
+ *         DIM | V^T         |    | O^T           |   registers
+ *             +-------------+    +-------+-------+
+ *
+ * K and V are staged in local memory while products of what came before them run:
+ *
+ *     STAGES = 1    V(n) during S(n), K(n + 1) during softmax and O(n)
+ *     STAGES = 2    K(n + 1) and V(n + 1) during all of step n
+ *
+ * Full tiles run without a test of elements, empty ones are never visited.
+ *
+ * Contract (tunables): SG, RQ, BK, STAGES as above; KEEP_Q: 1 to keep Q in registers, 0 to read it
+ * again for each tile. Of the device: see mma/mma.clh. Variant: CHUNKED, 1 where rows of Q, K, V and O
+ * are whole chunks of 16 bytes, if their offsets are such; see attention.clh for the others.
+ */
+#if !defined(SG) || !defined(RQ) || !defined(BK) || !defined(STAGES) || !defined(KEEP_Q) ||        \
+    !defined(CHUNKED)
+#error "attention_mma.cl: SG, RQ, BK, STAGES, KEEP_Q and CHUNKED must be defined"
+#endif
+
+#include "common.clh"
+#include "mma/mma.clh"
+
+#define BQ (SG * RQ * MMA_N)
+
+#include "attention_params.clh"
+#include "attention.clh"
+
+#define NO_UNROLL _Pragma("unroll 1")
+#define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
+#define SMALLER(a, b) ((a) < (b) ? (a) : (b))
+
+#define GROUP (SG * MMA_LANES)
+#define DIM ROUND_UP(HEAD_DIM, 16)  /* whole fragments, whichever way they lie */
+#define CHUNKS (DIM / MMA_CHUNK)    /* of a line of a tile */
+#define TILE_CHUNKS (BK * CHUNKS)   /* of K or V */
+#define Q_FRAGMENTS (DIM / MMA_K)   /* along k; the others along m */
+#define P_FRAGMENTS (BK / MMA_K)
+#define S_FRAGMENTS (BK / MMA_M)
+#define O_FRAGMENTS (DIM / MMA_M)
+#define COLUMNS (RQ * MMA_LANE_COLUMNS) /* of a lane */
+
+/* Left fragments that are multiplied at once. On an engine few, which takes few registers; the
+ * emulation has its barriers once for all of them. */
+#define BATCH(fragments) (MMA_EMULATED ? (fragments) : 16 / MMA_M)
+
+/* Weights are 2^SLACK times as large as they should be until the end, so that far more of them are
+ * normal numbers of f16. bf16 has f32's exponents. */
+#define SLACK PASTE(SLACK_, DTYPE)
+#define SLACK_f16 15
+#define SLACK_bf16 0
+
+/* ---- tiles in local memory; all work-items take part ---- */
+
+/* What one head has of a tensor. */
+struct rows {
+    __global const ushort *x;
+    long seq, feature;
+    bool chunked; /* rows begin at multiples of 16 bytes */
+};
+
+#define ROWS(name, of_head)                                                                        \
+    {                                                                                              \
+        (__global const ushort *)name + head_offset(&p.name, t.batch, of_head), p.name.seq,        \
+            FEATURE_STRIDE(p.name), CHUNKED && p.name.offset % MMA_CHUNK == 0                      \
+    }
+
+/* Each work-item has COPIES chunks of a tile; these are line and place of the n-th. */
+#define COPIES(lines) (((lines) * CHUNKS + GROUP - 1) / GROUP)
+#if GROUP % CHUNKS == 0
+#define LINE(item, n) ((item) / CHUNKS + (n) * (GROUP / CHUNKS))
+#define PLACE(item, n) ((item) % CHUNKS)
+#else
+#define LINE(item, n) (((item) + (n) * GROUP) / CHUNKS)
+#define PLACE(item, n) (((item) + (n) * GROUP) % CHUNKS)
+#endif
+#define IS_IN_TILE(line, lines) ((lines) * CHUNKS % GROUP == 0 || (line) < (lines))
+
+/* All of a tile, asynchronously where the engine can. */
+ALWAYS_INLINE void copy_tile(__local uint4 *tile, __global const ushort *x, long seq,
+                             const int lines, int item)
+{
+    __global const ushort *first = x + LINE(item, 0) * seq + PLACE(item, 0) * MMA_CHUNK;
+    UNROLL for (int n = 0; n < COPIES(lines); n++)
+    {
+        const int line = LINE(item, n), place = PLACE(item, n);
+        __global const ushort *from = GROUP % CHUNKS == 0 ? first + n * (GROUP / CHUNKS * seq)
+                                                          : x + line * seq + place * MMA_CHUNK;
+        if (IS_IN_TILE(line, lines))
+            mma_copy(tile + MMA_AT(CHUNKS, line, place), from);
+    }
+}
+
+/* A chunk by elements; zeros beyond HEAD_DIM. */
+static inline uint4 gather_chunk(__global const ushort *row, long feature, int place)
+{
+    ushort x[MMA_CHUNK];
+    UNROLL for (int i = 0; i < MMA_CHUNK; i++)
+    {
+        const int d = place * MMA_CHUNK + i;
+        x[i] = d < HEAD_DIM ? row[d * feature] : (ushort)0;
+    }
+    return as_uint4(VLOAD(8, x));
+}
+
+/* A tile of `lines` lines from `count` rows; zeros beyond them and beyond HEAD_DIM. */
+ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, long first, int count,
+                         const int lines, int item)
+{
+    __global const ushort *x = from->x + first * from->seq;
+    if (HEAD_DIM == DIM && from->chunked && count == lines) {
+        copy_tile(tile, x, from->seq, lines, item);
+        return;
+    }
+    NO_UNROLL for (int n = 0; n < COPIES(lines); n++)
+    {
+        const int line = LINE(item, n), place = PLACE(item, n);
+        __local uint4 *to = tile + MMA_AT(CHUNKS, line, place);
+        if (!IS_IN_TILE(line, lines))
+            continue;
+        if (line >= count || place * MMA_CHUNK >= HEAD_DIM)
+            *to = 0;
+        else if (from->chunked)
+            mma_copy(to, x + line * from->seq + place * MMA_CHUNK);
+        else
+            *to = gather_chunk(x + line * from->seq, from->feature, place);
+    }
+}
+
+/* -Q, in the chunks that this work-item has staged. */
+static inline void negate_queries(__local uint4 *tile, int item)
+{
+    NO_UNROLL for (int n = 0; n < COPIES(BQ); n++)
+    {
+        const int line = LINE(item, n);
+        if (IS_IN_TILE(line, BQ))
+            tile[MMA_AT(CHUNKS, line, PLACE(item, n))] ^= 0x80008000u;
+    }
+}
+
+/* ---- NaN and infinities in V behind a mask, where a weight of 0 would not hide them ---- */
+
+/* 0x8000 in the halves of a word that are no number: the exponent's carry. */
+#define NO_NUMBERS(word)                                                                           \
+    ((((word) & PASTE(EXPONENTS_, DTYPE)) + PASTE(LOWEST_EXPONENTS_, DTYPE)) & 0x80008000u)
+#define EXPONENTS_f16 0x7c007c00u
+#define LOWEST_EXPONENTS_f16 0x04000400u
+#define EXPONENTS_bf16 0x7f807f80u
+#define LOWEST_EXPONENTS_bf16 0x00800080u
+
+/* Zeros for what is no number, in the chunks that this work-item has staged. Whether there was any. */
+static inline bool keep_numbers(__local uint4 *tile, int item)
+{
+    uint4 found = 0;
+    UNROLL for (int n = 0; n < COPIES(BK); n++)
+    {
+        const int line = LINE(item, n);
+        if (IS_IN_TILE(line, BK))
+            found |= NO_NUMBERS(tile[MMA_AT(CHUNKS, line, PLACE(item, n))]);
+    }
+    if (!any(as_int4(found) != 0))
+        return false;
+    NO_UNROLL for (int n = 0; n < COPIES(BK); n++)
+    {
+        const int line = LINE(item, n);
+        if (IS_IN_TILE(line, BK)) {
+            __local uint4 *chunk = tile + MMA_AT(CHUNKS, line, PLACE(item, n));
+            *chunk &= ~((NO_NUMBERS(*chunk) >> 15) * 0xffffu);
+        }
+    }
+    return true;
+}
+
+/* Features of a query that a NaN or an infinity has reached: a bit for each, NaN in the end. */
+#define SPOILT_WORDS ((DIM + 31) / 32)
+
+/* Adds those of a key tile, by elements: this is rare. Each work-item has queries of its own. */
+static inline void spoil(__local uint *spoilt, const struct rows *from,
+                         const struct attention_params *p, const struct query_tile *t,
+                         const struct key_tile *tile, __global const uint *words, int item)
+{
+    for (int i = item; i < t->rows; i += GROUP)
+        for (int key = 0; key < tile->count; key++) {
+            if (!VISIBLE(*p, *t, words, t->first + i, tile->first + key))
+                continue;
+            __global const ushort *row = from->x + (tile->first + key) * from->seq;
+            NO_UNROLL for (int d = 0; d < HEAD_DIM; d++)
+                if (NO_NUMBERS((uint)row[d * from->feature]))
+                    spoilt[i * SPOILT_WORDS + d / 32] |= 1u << d % 32;
+        }
+}
+
+/* The chunk with NaN for spoilt features. */
+static inline uint4 spoilt_chunk(uint4 chunk, const __local uint *spoilt, int place)
+{
+    const uint bits = spoilt[place * MMA_CHUNK / 32] >> place * MMA_CHUNK % 32 & 0xff;
+    if (bits == 0)
+        return chunk;
+    const ushort8 order = {0, 1, 2, 3, 4, 5, 6, 7};
+    const short8 is_bad = as_short8(((ushort8)(ushort)bits >> order & (ushort)1) != (ushort)0);
+    return as_uint4(is_bad ? (ushort8)0x7fff : as_ushort8(chunk));
+}
+
+/* ---- the steps of a key tile ---- */
+
+/* S^T = K Q^T */
+ALWAYS_INLINE void score(struct mma_subgroup self, mma_sums *s, const __local uint4 *tile_k,
+                         const __local uint4 *tile_q, const mma_right *kept)
+{
+    MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) s[f].x[i] = 0;
+    MMA_UNROLL for (int d = 0; d < Q_FRAGMENTS; d++)
+    {
+        mma_right again[RQ];
+        if (!KEEP_Q)
+            mma_load_right(self, again, RQ, tile_q, CHUNKS, self.index * RQ * MMA_N, d * MMA_K);
+        const mma_right *q = KEEP_Q ? kept + d * RQ : again;
+        MMA_UNROLL for (int f = 0; f < S_FRAGMENTS; f += BATCH(S_FRAGMENTS))
+        {
+            mma_left k[BATCH(S_FRAGMENTS)];
+            mma_load_left(self, k, BATCH(S_FRAGMENTS), tile_k, CHUNKS, f * MMA_M, d * MMA_K);
+            mma_multiply(self, s + f * RQ, k, BATCH(S_FRAGMENTS), q, RQ);
+        }
+    }
+}
+
+/* O^T += V^T P^T */
+ALWAYS_INLINE void add_values(struct mma_subgroup self, mma_sums *out, const mma_sums *s,
+                              const __local uint4 *tile_v)
+{
+    MMA_UNROLL for (int n = 0; n < P_FRAGMENTS; n++)
+    {
+        mma_right weights[RQ];
+        MMA_UNROLL for (int r = 0; r < RQ; r++) weights[r] =
+            mma_right_from_sums(self, s + n * (MMA_K / MMA_M) * RQ + r, RQ);
+        MMA_UNROLL for (int f = 0; f < O_FRAGMENTS; f += BATCH(O_FRAGMENTS))
+        {
+            mma_left v[BATCH(O_FRAGMENTS)];
+            mma_load_left_turned(self, v, BATCH(O_FRAGMENTS), tile_v, CHUNKS, f * MMA_M, n * MMA_K);
+            mma_multiply(self, out + f * RQ, v, BATCH(O_FRAGMENTS), weights, RQ);
+        }
+    }
+}
+
+/* What sum `n` of a lane is, in the order of s[].x[]. */
+#define N_SUMS (S_FRAGMENTS * RQ * MMA_SUMS)
+#define KEY_OF(self, n)                                                                            \
+    ((n) / (RQ * MMA_SUMS) * MMA_M + MMA_SUM_ROW((self).lane, (n) % MMA_SUMS))
+#define QUERY_OF(self, n)                                                                          \
+    (((self).index * RQ + (n) / MMA_SUMS % RQ) * MMA_N + MMA_SUM_COLUMN((self).lane, (n) % MMA_SUMS))
+
+/* Scores of keys that do not exist or that the mask hides become -infinity. */
+#if !MASK_LIST
+ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
+                               const struct attention_params *p, const struct query_tile *t,
+                               const struct key_tile *tile, __global const uint *words)
+{
+    MMA_UNROLL for (int n = 0; n < N_SUMS; n++)
+    {
+        const int i = t->first + QUERY_OF(self, n), key = KEY_OF(self, n);
+        const bool seen = (key < tile->count) & VISIBLE(*p, *t, words, i, tile->first + key);
+        float *x = &s[n / MMA_SUMS].x[n % MMA_SUMS];
+        *x = seen ? *x : -INFINITY;
+    }
+}
+#else
+/* A predicate's code is too long to be there once for each sum: bits of a word first. */
+#define SEEN_BITS SMALLER(N_SUMS, 32)
+
+ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
+                               const struct attention_params *p, const struct query_tile *t,
+                               const struct key_tile *tile, __global const uint *words)
+{
+    MMA_UNROLL for (int start = 0; start < N_SUMS; start += SEEN_BITS)
+    {
+        uint seen = 0;
+        NO_UNROLL for (int bit = 0; bit < SEEN_BITS; bit++)
+        {
+            /* Queries past the last one repeat it: no list says anything of them. */
+            const int i = t->first + min(QUERY_OF(self, start + bit), t->rows - 1);
+            const int key = KEY_OF(self, start + bit);
+            if (key < tile->count && VISIBLE(*p, *t, words, i, tile->first + key))
+                seen |= 1u << bit;
+        }
+        MMA_UNROLL for (int bit = 0; bit < SEEN_BITS; bit++)
+        {
+            float *x = &s[(start + bit) / MMA_SUMS].x[(start + bit) % MMA_SUMS];
+            *x = seen >> bit & 1 ? *x : -INFINITY;
+        }
+    }
+}
+#endif
+
+#define LANE_COLUMN(f, i) ((f) % RQ * MMA_LANE_COLUMNS + MMA_SUM_LANE_COLUMN(i))
+
+/* Maxima grow to those of whole columns; what was added up under the old ones shrinks. */
+ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, mma_sums *out,
+                             const mma_sums *s, float log2_scale)
+{
+    float highest[COLUMNS], alpha[COLUMNS];
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) highest[c] = top[c];
+    MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
+        highest[LANE_COLUMN(f, i)] = fmax(highest[LANE_COLUMN(f, i)], s[f].x[i]);
+    mma_max_down(self, highest, COLUMNS);
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++)
+    {
+        /* While a query has seen no key, any finite number serves as its maximum. */
+        alpha[c] = highest[c] == -INFINITY ? 1.0f : mma_exp2((top[c] - highest[c]) * log2_scale);
+        top[c] = highest[c];
+        sum[c] *= alpha[c];
+    }
+    MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) out[f].x[i] *= alpha[LANE_COLUMN(f, i)];
+}
+
+/* P^T from S^T. Sums stay in parts, one for each lane of a column. */
+ALWAYS_INLINE void weigh(mma_sums *s, const float *top, float *sum, float log2_scale)
+{
+    float finite[COLUMNS];
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) finite[c] = top[c] == -INFINITY ? 0.0f : top[c];
+    MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
+    {
+        const float w = mma_exp2((s[f].x[i] - finite[LANE_COLUMN(f, i)]) * log2_scale + SLACK);
+        s[f].x[i] = w;
+        sum[LANE_COLUMN(f, i)] += w;
+    }
+}
+
+/* ---- the results ---- */
+
+/* O^T, rounded, as lines of a tile. */
+ALWAYS_INLINE void stage_outputs(struct mma_subgroup self, __local uint4 *tile, const mma_sums *out,
+                                 const float *inverse)
+{
+    MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
+    {
+        const int line = (self.index * RQ + f % RQ) * MMA_N + MMA_SUM_COLUMN(self.lane, i);
+        const int d = f / RQ * MMA_M + MMA_SUM_ROW(self.lane, i);
+        __local ushort *x = (__local ushort *)(tile + MMA_AT(CHUNKS, line, d / MMA_CHUNK));
+        x[d % MMA_CHUNK] = (ushort)mma_pack(out[f].x[i] * inverse[LANE_COLUMN(f, i)], 0.0f);
+    }
+}
+
+static inline void store_outputs(__global ushort *o, const struct attention_tensor *to,
+                                 const __local uint4 *tile, const __local uint *spoilt, int rows,
+                                 int item)
+{
+    const bool chunked = CHUNKED && to->offset % MMA_CHUNK == 0;
+    NO_UNROLL for (int n = 0; n < COPIES(BQ); n++)
+    {
+        const int line = LINE(item, n), place = PLACE(item, n);
+        const int features = min(HEAD_DIM - place * MMA_CHUNK, MMA_CHUNK);
+        if (line >= rows || features <= 0)
+            continue;
+        __global ushort *row = o + line * to->seq;
+        const uint4 chunk = spoilt_chunk(tile[MMA_AT(CHUNKS, line, place)],
+                                         spoilt + line * SPOILT_WORDS, place);
+        if (chunked) {
+            *(__global uint4 *)(row + place * MMA_CHUNK) = chunk;
+            continue;
+        }
+        ushort x[MMA_CHUNK];
+        VSTORE(8, as_ushort8(chunk), x);
+        NO_UNROLL for (int i = 0; i < features; i++)
+            row[(place * MMA_CHUNK + i) * FEATURE_STRIDE(*to)] = x[i];
+    }
+}
+
+/* The lane with a column's first row speaks for it. `total` is 2^SLACK times as large. */
+#if LOGSUMEXP
+static inline void store_logsumexp(struct mma_subgroup self, __global float *lse, const float *top,
+                                   const float *total, float scale, int rows)
+{
+    MMA_UNROLL for (int r = 0; r < RQ; r++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
+    {
+        const int c = LANE_COLUMN(r, i);
+        const int row = (self.index * RQ + r) * MMA_N + MMA_SUM_COLUMN(self.lane, i);
+        if (MMA_SUM_ROW(self.lane, i) == 0 && row < rows)
+            lse[row] = total[c] == 0 ? -INFINITY
+                                     : top[c] * scale + (log(total[c]) - SLACK * M_LN2_F);
+    }
+}
+#endif
+
+/*
+ * Which query tile of all comes `turn`-th. Where later ones see more keys, those of p.section heads
+ * at a time take turns, the longest first, so that what runs alone in the end is short.
+ */
+static inline long group_at(const struct attention_params *p, long turn)
+{
+    const long heads = get_num_groups(0) / p->query_tiles;
+    const long size = (long)p->section * p->query_tiles;
+    const long start = turn / size * p->section;
+    const long width = min((long)p->section, heads - start);
+    const int index = (int)(turn % size / width);
+    return (start + turn % size % width) * p->query_tiles +
+           (p->last_first ? p->query_tiles - 1 - index : index);
+}
+
+__kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
+{
+    __local uint4 tile_q[BQ * CHUNKS] __attribute__((aligned(128))); /* in the end O */
+    __local uint4 tile_k[STAGES * TILE_CHUNKS] __attribute__((aligned(128)));
+    __local uint4 tile_v[STAGES * TILE_CHUNKS] __attribute__((aligned(128)));
+    __local uint spoilt[BQ * SPOILT_WORDS];
+    __local int found[2]; /* the last step whose V had a NaN or an infinity behind a mask: even, odd */
+    MMA_SUBGROUP(self, SG, BATCH(S_FRAGMENTS > O_FRAGMENTS ? S_FRAGMENTS : O_FRAGMENTS), RQ);
+
+    const int item = get_local_id(0);
+    const struct query_tile t = query_tile(&p, group_at(&p, get_group_id(0)));
+    const int kv_head = t.head / p.group;
+    const struct rows rows_q = ROWS(q, t.head);
+    const struct rows rows_k = ROWS(k, kv_head), rows_v = ROWS(v, kv_head);
+
+    mma_sums out[O_FRAGMENTS * RQ];
+    mma_right kept[KEEP_Q ? Q_FRAGMENTS * RQ : 1];
+    float top[COLUMNS], sum[COLUMNS];
+    MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) out[f].x[i] = 0;
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) top[c] = -INFINITY, sum[c] = 0;
+    for (int i = item; i < BQ * SPOILT_WORDS; i += GROUP)
+        spoilt[i] = 0;
+    if (item < 2)
+        found[item] = 0;
+
+    struct walk walk = WALK_START(p, t);
+    struct key_tile tile, next;
+    bool more = WALK_NEXT(walk, p, t, next);
+    stage(tile_q, &rows_q, t.first, t.rows, BQ, item);
+    if (more)
+        stage(tile_k, &rows_k, next.first, next.count, BK, item);
+    if (more && STAGES == 2)
+        stage(tile_v, &rows_v, next.first, next.count, BK, item);
+    mma_commit();
+    if (p.sign < 0) {
+        MMA_WAIT(0);
+        negate_queries(tile_q, item);
+    }
+#if KEEP_Q
+    MMA_WAIT(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    MMA_UNROLL for (int d = 0; d < Q_FRAGMENTS; d++)
+        mma_load_right(self, kept + d * RQ, RQ, tile_q, CHUNKS, self.index * RQ * MMA_N, d * MMA_K);
+#elif STAGES == 2
+    barrier(CLK_LOCAL_MEM_FENCE); /* found[] is there before the first step may write to it */
+#endif
+
+    for (int step = 1; more; step++) {
+        mma_sums s[S_FRAGMENTS * RQ];
+        const int now = STAGES == 2 ? (step + 1) % 2 * TILE_CHUNKS : 0;
+        const int then = STAGES == 2 ? step % 2 * TILE_CHUNKS : 0;
+        tile = next;
+        more = WALK_NEXT(walk, p, t, next);
+        MMA_WAIT(0);
+        if (STAGES == 2 && tile.partial && keep_numbers(tile_v + now, item))
+            found[step % 2] = step;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (STAGES == 1)
+            stage(tile_v, &rows_v, tile.first, tile.count, BK, item);
+        if (STAGES == 2 && more) {
+            stage(tile_k + then, &rows_k, next.first, next.count, BK, item);
+            stage(tile_v + then, &rows_v, next.first, next.count, BK, item);
+        }
+        mma_commit();
+        score(self, s, tile_k + now, tile_q, kept);
+        if (tile.partial || tile.count < BK)
+            mask_scores(self, s, &p, &t, &tile, MASK_WORDS);
+#if STAGES == 1
+        MMA_WAIT(0);
+        if (tile.partial && keep_numbers(tile_v, item))
+            found[step % 2] = step;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (more)
+            stage(tile_k, &rows_k, next.first, next.count, BK, item);
+        mma_commit();
+#endif
+        raise_top(self, top, sum, out, s, p.log2_scale);
+        weigh(s, top, sum, p.log2_scale);
+        add_values(self, out, s, tile_v + now);
+        if (found[step % 2] == step)
+            spoil(spoilt, &rows_v, &p, &t, &tile, MASK_WORDS, item);
+    }
+
+    MMA_WAIT(0);
+    mma_sum_down(self, sum, COLUMNS);
+    float inverse[COLUMNS]; /* a query without any key has a sum of 0, and gets 0 */
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) inverse[c] = sum[c] == 0 ? 0.0f : 1.0f / sum[c];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    stage_outputs(self, tile_q, out, inverse);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    store_outputs((__global ushort *)o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq,
+                  &p.o, tile_q, spoilt, t.rows, item);
+#if LOGSUMEXP
+    store_logsumexp(self, lse + lse_offset(&p, &t), top, sum, p.scale, t.rows);
+#endif
+}
