@@ -128,15 +128,14 @@ ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, long firs
     NO_UNROLL for (int n = 0; n < COPIES(lines); n++)
     {
         const int line = LINE(item, n), place = PLACE(item, n);
+        const bool inside = line < count && place * MMA_CHUNK < HEAD_DIM;
         __local uint4 *to = tile + MMA_AT(CHUNKS, line, place);
-        if (!IS_IN_TILE(line, lines))
-            continue;
-        if (line >= count || place * MMA_CHUNK >= HEAD_DIM)
-            *to = 0;
-        else if (from->chunked)
+        if (inside && from->chunked)
             mma_copy(to, x + line * from->seq + place * MMA_CHUNK);
-        else
+        else if (inside)
             *to = gather_chunk(x + line * from->seq, from->feature, place);
+        else if (IS_IN_TILE(line, lines))
+            *to = 0;
     }
 }
 
@@ -441,12 +440,11 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         found[item] = 0;
 
     struct walk walk = WALK_START(p, t);
-    struct key_tile tile, next;
+    struct key_tile tile, next = {0, 0, false};
     bool more = WALK_NEXT(walk, p, t, next);
     stage(tile_q, &rows_q, t.first, t.rows, BQ, item);
-    if (more)
-        stage(tile_k, &rows_k, next.first, next.count, BK, item);
-    if (more && STAGES == 2)
+    stage(tile_k, &rows_k, next.first, next.count, BK, item);
+    if (STAGES == 2)
         stage(tile_v, &rows_v, next.first, next.count, BK, item);
     mma_commit();
     if (p.sign < 0) {
@@ -467,6 +465,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         const int now = STAGES == 2 ? (step + 1) % 2 * TILE_CHUNKS : 0;
         const int then = STAGES == 2 ? step % 2 * TILE_CHUNKS : 0;
         tile = next;
+        next.count = 0; /* where there is none, zeros are staged: cheaper than a branch around it */
         more = WALK_NEXT(walk, p, t, next);
         MMA_WAIT(0);
         if (STAGES == 2 && tile.partial && keep_numbers(tile_v + now, item))
@@ -474,7 +473,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         barrier(CLK_LOCAL_MEM_FENCE);
         if (STAGES == 1)
             stage(tile_v, &rows_v, tile.first, tile.count, BK, item);
-        if (STAGES == 2 && more) {
+        if (STAGES == 2) {
             stage(tile_k + then, &rows_k, next.first, next.count, BK, item);
             stage(tile_v + then, &rows_v, next.first, next.count, BK, item);
         }
@@ -487,8 +486,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         if (tile.partial && keep_numbers(tile_v, item))
             found[step % 2] = step;
         barrier(CLK_LOCAL_MEM_FENCE);
-        if (more)
-            stage(tile_k, &rows_k, next.first, next.count, BK, item);
+        stage(tile_k, &rows_k, next.first, next.count, BK, item);
         mma_commit();
 #endif
         raise_top(self, top, sum, out, s, p.log2_scale);

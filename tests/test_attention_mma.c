@@ -34,7 +34,7 @@ static const struct variant variants[] = {
      .heads = 2,
      .masks = {"dense", "causal", "causal_br", "window", "window_self", "nothing"}},
     {"bf16 d20, negative scale",
-     "SG=1 RQ=2 BK=32 STAGES=2 KEEP_Q=1",
+     "SG=1 RQ=1 BK=32 STAGES=2 KEEP_Q=1",
      CLAT_BF16,
      20,
      .batch = 2,
