@@ -65,6 +65,17 @@
 
 /* ---- tiles in local memory; all work-items take part ---- */
 
+/* Each work-item has COPIES chunks of a tile; these are line and place of the n-th. */
+#define COPIES(lines) (((lines) * CHUNKS + GROUP - 1) / GROUP)
+#if GROUP % CHUNKS == 0
+#define LINE(item, n) ((item) / CHUNKS + (n) * (GROUP / CHUNKS))
+#define PLACE(item, n) ((item) % CHUNKS)
+#else
+#define LINE(item, n) (((item) + (n) * GROUP) / CHUNKS)
+#define PLACE(item, n) (((item) + (n) * GROUP) % CHUNKS)
+#endif
+#define IS_IN_TILE(line, lines) ((lines) * CHUNKS % GROUP == 0 || (line) < (lines))
+
 /* What one head has of a tensor. */
 struct rows {
     __global const ushort *x;
@@ -78,29 +89,22 @@ struct rows {
             FEATURE_STRIDE(p.name), CHUNKED && p.name.offset % MMA_CHUNK == 0                      \
     }
 
-/* Each work-item has COPIES chunks of a tile; these are line and place of the n-th. */
-#define COPIES(lines) (((lines) * CHUNKS + GROUP - 1) / GROUP)
-#if GROUP % CHUNKS == 0
-#define LINE(item, n) ((item) / CHUNKS + (n) * (GROUP / CHUNKS))
-#define PLACE(item, n) ((item) % CHUNKS)
-#else
-#define LINE(item, n) (((item) + (n) * GROUP) / CHUNKS)
-#define PLACE(item, n) (((item) + (n) * GROUP) % CHUNKS)
-#endif
-#define IS_IN_TILE(line, lines) ((lines) * CHUNKS % GROUP == 0 || (line) < (lines))
-
-/* All of a tile, asynchronously where the engine can. */
-ALWAYS_INLINE void copy_tile(__local uint4 *tile, __global const ushort *x, long seq,
+/* All of a tile from row `first` on, asynchronously where the engine can. Where rows are chunked, a
+ * stride is an int: so addresses are one sum each. */
+ALWAYS_INLINE void copy_tile(__local uint4 *tile, const struct rows *from, int first,
                              const int lines, int item)
 {
-    __global const ushort *first = x + LINE(item, 0) * seq + PLACE(item, 0) * MMA_CHUNK;
+    const int seq = (int)from->seq;
+    __global const ushort *x =
+        from->x + LINE(item, 0) * from->seq + PLACE(item, 0) * MMA_CHUNK + (long)first * seq;
     UNROLL for (int n = 0; n < COPIES(lines); n++)
     {
         const int line = LINE(item, n), place = PLACE(item, n);
-        __global const ushort *from = GROUP % CHUNKS == 0 ? first + n * (GROUP / CHUNKS * seq)
-                                                          : x + line * seq + place * MMA_CHUNK;
+        const int more = GROUP % CHUNKS == 0
+                             ? n * (GROUP / CHUNKS) * seq
+                             : (line - LINE(item, 0)) * seq + (place - PLACE(item, 0)) * MMA_CHUNK;
         if (IS_IN_TILE(line, lines))
-            mma_copy(tile + MMA_AT(CHUNKS, line, place), from);
+            mma_copy(tile + MMA_AT(CHUNKS, line, place), x + more);
     }
 }
 
@@ -117,12 +121,12 @@ static inline uint4 gather_chunk(__global const ushort *row, long feature, int p
 }
 
 /* A tile of `lines` lines from `count` rows; zeros beyond them and beyond HEAD_DIM. */
-ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, long first, int count,
+ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, int first, int count,
                          const int lines, int item)
 {
     __global const ushort *x = from->x + first * from->seq;
     if (HEAD_DIM == DIM && from->chunked && count == lines) {
-        copy_tile(tile, x, from->seq, lines, item);
+        copy_tile(tile, from, first, lines, item);
         return;
     }
     NO_UNROLL for (int n = 0; n < COPIES(lines); n++)
@@ -254,6 +258,9 @@ ALWAYS_INLINE void add_values(struct mma_subgroup self, mma_sums *out, const mma
     }
 }
 
+/* Which column of a lane sum `i` of fragment `f` is in. */
+#define LANE_COLUMN(f, i) ((f) % RQ * MMA_LANE_COLUMNS + MMA_SUM_LANE_COLUMN(i))
+
 /* What sum `n` of a lane is, in the order of s[].x[]. */
 #define N_SUMS (S_FRAGMENTS * RQ * MMA_SUMS)
 #define KEY_OF(self, n)                                                                            \
@@ -267,10 +274,23 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
                                const struct attention_params *p, const struct query_tile *t,
                                const struct key_tile *tile, __global const uint *words)
 {
+    /* The first key of the tile that the query sees, from the lane's first row on: sums lie at the same
+     * distances in all lanes. And how many follow. */
+    int low[COLUMNS];
+    uint more[COLUMNS];
+    MMA_UNROLL for (int n = 0; n < RQ * MMA_SUMS; n++)
+    {
+        const int i = t->first + QUERY_OF(self, n) - tile->first;
+        const int first = max(i + p->low, 0), last = min(i + p->high, tile->count - 1);
+        const int c = LANE_COLUMN(n / MMA_SUMS, n % MMA_SUMS);
+        low[c] = (first <= last ? first : BK) - MMA_SUM_ROW(self.lane, 0);
+        more[c] = max(last - first, 0);
+    }
     MMA_UNROLL for (int n = 0; n < N_SUMS; n++)
     {
-        const int i = t->first + QUERY_OF(self, n), key = KEY_OF(self, n);
-        const bool seen = (key < tile->count) & VISIBLE(*p, *t, words, i, tile->first + key);
+        const int c = LANE_COLUMN(n / MMA_SUMS, n % MMA_SUMS);
+        const int key = n / (RQ * MMA_SUMS) * MMA_M + MMA_SUM_ROW(0, n % MMA_SUMS);
+        const bool seen = (uint)(key - low[c]) <= more[c];
         float *x = &s[n / MMA_SUMS].x[n % MMA_SUMS];
         *x = seen ? *x : -INFINITY;
     }
@@ -303,8 +323,6 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
 }
 #endif
 
-#define LANE_COLUMN(f, i) ((f) % RQ * MMA_LANE_COLUMNS + MMA_SUM_LANE_COLUMN(i))
-
 /* Maxima grow to those of whole columns; what was added up under the old ones shrinks. */
 ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, mma_sums *out,
                              const mma_sums *s, float log2_scale)
@@ -326,17 +344,30 @@ ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, m
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) out[f].x[i] *= alpha[LANE_COLUMN(f, i)];
 }
 
-/* P^T from S^T. Sums stay in parts, one for each lane of a column. */
+/* Scaled, such scores have no digit behind the point left. */
+#define LARGE_SCORE 0x1p22f
+
+/* P^T from S^T. Sums stay in parts, one for each lane of a column. One multiply-add for each score is
+ * exact enough but for large ones, whose scaled maximum may be off by more than 1. */
 ALWAYS_INLINE void weigh(mma_sums *s, const float *top, float *sum, float log2_scale)
 {
-    float finite[COLUMNS];
-    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) finite[c] = top[c] == -INFINITY ? 0.0f : top[c];
+    float finite[COLUMNS], least[COLUMNS], largest = 0;
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++)
+    {
+        finite[c] = top[c] == -INFINITY ? 0.0f : top[c];
+        least[c] = SLACK - finite[c] * log2_scale;
+        largest = fmax(largest, fabs(least[c]));
+    }
+    if (!(largest < LARGE_SCORE)) {
+        MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
+        MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) s[f].x[i] -= finite[LANE_COLUMN(f, i)];
+        MMA_UNROLL for (int c = 0; c < COLUMNS; c++) least[c] = SLACK;
+    }
     MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
     {
-        const float w = mma_exp2((s[f].x[i] - finite[LANE_COLUMN(f, i)]) * log2_scale + SLACK);
-        s[f].x[i] = w;
-        sum[LANE_COLUMN(f, i)] += w;
+        s[f].x[i] = mma_exp2(fma(s[f].x[i], log2_scale, least[LANE_COLUMN(f, i)]));
+        sum[LANE_COLUMN(f, i)] += s[f].x[i];
     }
 }
 
@@ -465,14 +496,14 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         const int now = STAGES == 2 ? (step + 1) % 2 * TILE_CHUNKS : 0;
         const int then = STAGES == 2 ? step % 2 * TILE_CHUNKS : 0;
         tile = next;
-        next.count = 0; /* where there is none, zeros are staged: cheaper than a branch around it */
-        more = WALK_NEXT(walk, p, t, next);
         MMA_WAIT(0);
         if (STAGES == 2 && tile.partial && keep_numbers(tile_v + now, item))
             found[step % 2] = step;
         barrier(CLK_LOCAL_MEM_FENCE);
         if (STAGES == 1)
             stage(tile_v, &rows_v, tile.first, tile.count, BK, item);
+        next.count = 0; /* where there is none, zeros are staged: cheaper than a branch around it */
+        more = WALK_NEXT(walk, p, t, next);
         if (STAGES == 2) {
             stage(tile_k + then, &rows_k, next.first, next.count, BK, item);
             stage(tile_v + then, &rows_v, next.first, next.count, BK, item);
@@ -492,7 +523,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         raise_top(self, top, sum, out, s, p.log2_scale);
         weigh(s, top, sum, p.log2_scale);
         add_values(self, out, s, tile_v + now);
-        if (found[step % 2] == step)
+        if (tile.partial && found[step % 2] == step)
             spoil(spoilt, &rows_v, &p, &t, &tile, MASK_WORDS, item);
     }
 

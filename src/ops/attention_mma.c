@@ -26,6 +26,8 @@ enum {
     /* Of a lane, for S, O and Q: what is left of 128, or of 255, holds operands and addresses. */
     INTEL_REGISTERS = 96,
     REGISTERS = 200,
+    /* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
+    MAX_ROW = 1 << 21,
     /* K and V of this size stay in the last cache of a large GPU while work-groups pass by. */
     SECTION_BYTES = 32 << 20
 };
@@ -137,7 +139,7 @@ static bool is_chunked(const struct attention *a, enum attention_role role) {
     for (unsigned i = 0; i < 3; i++)
         if (extent[i] > 1 && stride[i] % CHUNK != 0)
             return false;
-    return a->head_dim % CHUNK == 0 && stride[3] == 1;
+    return a->head_dim % CHUNK == 0 && stride[3] == 1 && stride[2] <= MAX_ROW;
 }
 
 static bool all_chunked(const struct attention *a) {
