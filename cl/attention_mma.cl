@@ -359,9 +359,14 @@ ALWAYS_INLINE void weigh(mma_sums *s, const float *top, float *sum, float log2_s
         largest = fmax(largest, fabs(least[c]));
     }
     if (!(largest < LARGE_SCORE)) {
+        MMA_UNROLL for (int c = 0; c < COLUMNS; c++)
+        {
+            const bool is_large = !(fabs(least[c]) < LARGE_SCORE); /* a column by itself */
+            finite[c] = is_large ? finite[c] : 0.0f;
+            least[c] = is_large ? SLACK : least[c];
+        }
         MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
         MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) s[f].x[i] -= finite[LANE_COLUMN(f, i)];
-        MMA_UNROLL for (int c = 0; c < COLUMNS; c++) least[c] = SLACK;
     }
     MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)

@@ -5,6 +5,7 @@
 
 #include "context.h"
 #include "dtype.h"
+#include "engine.h"
 #include "host_cpu.h"
 #include "ops/attention.h"
 
@@ -24,19 +25,22 @@ static const struct {
     {"simt", "simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"},
     {"decode", "decode", "VW=8 BK=16 SPLIT=8"},
     {"cpu_tile", "cpu_tile", "NV=2 BK=32 SPLIT=16"},
+    {"mma", "mma", "SG=2 RQ=1 BK=16 STAGES=1 KEEP_Q=0"},
     {"cpu with pairs", "cpu", "VW=16 NV=1 MR=4 BK=16 PACK=1 SPLIT=16"},
 };
 
-enum { CPU, SIMT, DECODE, TILE, PAIRS, N_IMPLEMENTATIONS, DECODE_QUERIES = 4 /* at most */ };
+enum { CPU, SIMT, DECODE, TILE, MMA, PAIRS, N_IMPLEMENTATIONS, DECODE_QUERIES = 4 /* at most */ };
 
-/* Those that multiply bf16. */
+/* They take bf16 in native precision and nothing else of what is tested here. */
 static bool is_native(unsigned implementation) {
-    return implementation == TILE || implementation == PAIRS;
+    return implementation == TILE || implementation == MMA || implementation == PAIRS;
 }
 
 static bool is_available(unsigned implementation) {
     if (implementation == TILE)
         return device_can(&harness_context()->device, CAP_BF16_TILE);
+    if (implementation == MMA)
+        return engine_find(&harness_context()->device, CLAT_BF16) != NULL;
     if (implementation == PAIRS)
         return harness_device_is_cpu() && device_can(&harness_context()->device, CAP_BF16_DOT);
     return implementation == SIMT || harness_device_is_cpu();
@@ -251,6 +255,9 @@ static clat_attention_problem make_problem(const struct variant_case *is) {
 static bool is_worthwhile(const struct variant_case *is) {
     const bool native = is->variant->native && is->variant->dtype == CLAT_BF16;
     if (is_native(is->implementation) ? !native : is->variant->native_only)
+        return false;
+    /* Variants on emulated engines are in test_attention_mma.c. */
+    if (is->implementation == MMA && harness_device_is_cpu())
         return false;
     if (is->implementation == CPU && native && is_available(PAIRS))
         return false;
@@ -620,7 +627,9 @@ static void test_ends_of_buffers(void **state) {
             const size_t row = cases[c].dim;
             problem.head_dim = cases[c].dim;
             problem.mask = mask;
-            problem.tunables = cases[c].guess ? NULL : problem.tunables;
+            /* A guess is large, and an emulated engine slow to build. */
+            if (cases[c].guess && (n != MMA || !harness_device_is_cpu()))
+                problem.tunables = NULL;
             if (is_declined(&problem)) {
                 clat_mask_release(mask);
                 continue;
@@ -702,6 +711,9 @@ int main(void) {
     use_pairs();
     enum { N_VARIANTS = sizeof variants / sizeof *variants };
     static struct variant_case cases[N_IMPLEMENTATIONS * N_VARIANTS];
+    struct device *device = &harness_context()->device;
+    if (engine_find(device, CLAT_BF16) == NULL)
+        device->emulated_engine = engine_named("nv_sm80");
     for (unsigned c = 0; c < N_IMPLEMENTATIONS * N_VARIANTS; c++) {
         cases[c].implementation = c % N_IMPLEMENTATIONS;
         cases[c].variant = &variants[c / N_IMPLEMENTATIONS];

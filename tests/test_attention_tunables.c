@@ -7,6 +7,7 @@
 #include "tunables_cases.h"
 
 #include "context.h"
+#include "engine.h"
 #include "ops/attention.h"
 #include "trial.h"
 
@@ -17,7 +18,7 @@
 enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
 static const struct implementation *const implementations[] = {
-    &attention_cpu, &attention_simt, &attention_decode, &attention_tile_cpu};
+    &attention_cpu, &attention_simt, &attention_decode, &attention_tile_cpu, &attention_mma};
 
 enum { N_IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
@@ -32,9 +33,19 @@ static clat_attention_problem make_problem(unsigned variant) {
     return problem;
 }
 
-static void make_native(clat_attention_problem *problem) {
-    problem->dtype = CLAT_BF16;
+/* Those that take nothing else. */
+static void make_native(const struct implementation *impl, clat_attention_problem *problem) {
+    if (impl != &attention_tile_cpu && impl != &attention_mma)
+        return;
+    if (impl == &attention_tile_cpu || problem->dtype != CLAT_BF16)
+        problem->dtype = impl == &attention_mma ? CLAT_F16 : CLAT_BF16;
     problem->precision = CLAT_PRECISION_NATIVE;
+}
+
+/* Plans belong to the engine that they were made for. NULL: the device's own. */
+static void use_engine(const struct engine *engine) {
+    plan_cache_clear(harness_context());
+    harness_context()->device.emulated_engine = engine;
 }
 
 static void verify(const clat_attention_problem *problem) {
@@ -68,32 +79,71 @@ static void test_odd_dimensions(void **state) {
     }
 }
 
+/* A sample of the combinations that are legal for the problem; false where it is declined. */
+static bool verify_sample(const struct implementation *impl, clat_attention_problem problem) {
+    struct device *device = &harness_context()->device;
+    struct attention attention;
+    char why[OP_WHY_BYTES];
+    assert_ok(attention_normalise(&attention, &problem));
+    if (!impl->supports(device, &attention, why))
+        return false;
+    struct combinations list = combinations_choose(impl, device, &attention, SAMPLES);
+    for (size_t i = 0; i < list.count; i++) {
+        struct text tunables = {0};
+        tunables_print(impl, list.values[i], &tunables);
+        problem.implementation = impl->name;
+        problem.tunables = text_string(&tunables);
+        verify(&problem);
+        text_free(&tunables);
+        program_store_trim(&harness_context()->programs, 1);
+    }
+    combinations_free(&list);
+    return true;
+}
+
 static void test_combinations(void **state) {
     const struct implementation *impl = *(const struct implementation *const *)*state;
-    struct device *device = &harness_context()->device;
     for (unsigned variant = 0; variant < VARIANTS; variant++) {
         clat_attention_problem problem = make_problem(variant);
-        struct attention attention;
-        char why[OP_WHY_BYTES];
         if (impl == &attention_decode)
             problem.seq_q = 3, problem.seq_k = 1097;
-        if (impl == &attention_tile_cpu)
-            make_native(&problem);
-        assert_ok(attention_normalise(&attention, &problem));
-        if (!impl->supports(device, &attention, why))
+        make_native(impl, &problem);
+        if (!verify_sample(impl, problem))
             skip();
-        struct combinations list = combinations_choose(impl, device, &attention, SAMPLES);
-        for (size_t i = 0; i < list.count; i++) {
-            struct text tunables = {0};
-            tunables_print(impl, list.values[i], &tunables);
-            problem.implementation = impl->name;
-            problem.tunables = text_string(&tunables);
-            verify(&problem);
-            text_free(&tunables);
-            program_store_trim(&harness_context()->programs, 1);
-        }
-        combinations_free(&list);
     }
+}
+
+/* The same, emulated, for every matrix engine. */
+static void test_engines(void **state) {
+    (void)state;
+    for (unsigned e = 0; e < n_engines; e++) {
+        clat_attention_problem problem = make_problem(0);
+        problem.head_dim = 24;
+        make_native(&attention_mma, &problem);
+        use_engine(&engines[e]);
+        print_message("%s, ", engines[e].name);
+        assert_true(verify_sample(&attention_mma, problem));
+    }
+    use_engine(NULL);
+}
+
+/* Whatever the engine: some head dimensions are too large for some. */
+static void test_engine_guesses_fit(void **state) {
+    (void)state;
+    for (size_t n = 0; n < n_engines * ATTENTION_MAX_DIM; n++) {
+        clat_attention_problem problem = make_problem(0);
+        struct attention attention;
+        char why[OP_WHY_BYTES];
+        problem.head_dim = n / n_engines + 1;
+        make_native(&attention_mma, &problem);
+        use_engine(&engines[n % n_engines]);
+        assert_ok(attention_normalise(&attention, &problem));
+        if (attention_mma.supports(&harness_context()->device, &attention, why))
+            check_guesses(&attention_mma, &harness_context()->device, &attention);
+        else
+            assert_true(problem.head_dim > 64);
+    }
+    use_engine(NULL);
 }
 
 /* A guess is legal, for every head dimension and mask. */
@@ -112,8 +162,7 @@ static void test_guesses_fit(void **state) {
             problem.seq_q = seq_q;
             problem.head_dim = dim;
             problem.mask = mask;
-            if (impl == &attention_tile_cpu)
-                make_native(&problem);
+            make_native(impl, &problem);
             assert_ok(attention_normalise(&attention, &problem));
             if (!impl->supports(device, &attention, why))
                 continue;
@@ -209,6 +258,11 @@ int main(void) {
     harness_add("simt combinations", test_combinations, &implementations[1]);
     harness_add("decode combinations", test_combinations, &implementations[2]);
     harness_add("cpu_tile combinations", test_combinations, &implementations[3]);
+    harness_add("mma combinations", test_combinations, &implementations[4]);
+    if (harness_device_is_cpu()) {
+        harness_add("combinations on every engine", test_engines, NULL);
+        harness_add("guesses fit every engine", test_engine_guesses_fit, NULL);
+    }
     harness_add("odd dimensions", test_odd_dimensions, NULL);
     harness_add("guesses fit", test_guesses_fit, NULL);
     harness_add("awkward relatives", test_awkward, NULL);

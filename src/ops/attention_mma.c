@@ -88,16 +88,17 @@ static void shrink(const struct engine *engine, const struct attention *a, int *
  * mask's blocks if there is such a one. */
 static void guess(const struct device *device, const void *problem, int *values) {
     static const int shapes[][2] = {{2, 128}, {2, 64}, {2, 32}, {1, 64}, {1, 32}, {1, 16}};
-    enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_GROUPS = 4 };
+    enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_GROUPS = 3 };
     const struct attention *a = problem;
     const struct engine *engine = engine_find(device, a->dtype);
     uint32_t rows, cols;
     if (engine == NULL)
         return;
+    const int subgroups = engine->lanes < 32 ? 8 : 4;
     mask_grain(a->mask, &rows, &cols);
     for (unsigned pass = 0; pass < 3; pass++)
         for (unsigned i = 0; i < N_SHAPES * N_GROUPS; i++) {
-            values[T_SG] = 8 >> i / N_SHAPES, values[T_RQ] = shapes[i % N_SHAPES][0];
+            values[T_SG] = subgroups >> i / N_SHAPES, values[T_RQ] = shapes[i % N_SHAPES][0];
             values[T_BK] = shapes[i % N_SHAPES][1];
             shrink(engine, a, values);
             const bool agrees = attention_tiles_agree(tile_q(engine, values), rows) &&
