@@ -80,68 +80,76 @@
 struct rows {
     __global const ushort *x;
     long seq, feature;
-    bool chunked; /* rows begin at multiples of 16 bytes */
+    bool aligned; /* to 16 bytes, where rows are chunks */
 };
 
 #define ROWS(name, of_head)                                                                        \
     {                                                                                              \
         (__global const ushort *)name + head_offset(&p.name, t.batch, of_head), p.name.seq,        \
-            FEATURE_STRIDE(p.name), CHUNKED && p.name.offset % MMA_CHUNK == 0                      \
+            FEATURE_STRIDE(p.name), p.name.offset % MMA_CHUNK == 0                                 \
     }
 
-/* All of a tile from row `first` on, asynchronously where the engine can. Where rows are chunked, a
- * stride is an int: so addresses are one sum each. */
-ALWAYS_INLINE void copy_tile(__local uint4 *tile, const struct rows *from, int first,
-                             const int lines, int item)
+/* A tile of `lines` lines from rows `first` .. `first` + `count` - 1; zeros beyond them, and beyond
+ * HEAD_DIM. */
+#if CHUNKED
+/* Without a branch for full tiles, and with one address for all chunks of a work-item: a stride fits an
+ * int. What is rare uses the same numbers: others would take registers all the time. */
+ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, int first, int count,
+                         const int lines, int item)
 {
     const int seq = (int)from->seq;
     __global const ushort *x =
         from->x + LINE(item, 0) * from->seq + PLACE(item, 0) * MMA_CHUNK + (long)first * seq;
-    UNROLL for (int n = 0; n < COPIES(lines); n++)
-    {
-        const int line = LINE(item, n), place = PLACE(item, n);
-        const int more = GROUP % CHUNKS == 0
-                             ? n * (GROUP / CHUNKS) * seq
-                             : (line - LINE(item, 0)) * seq + (place - PLACE(item, 0)) * MMA_CHUNK;
-        if (IS_IN_TILE(line, lines))
-            mma_copy(tile + MMA_AT(CHUNKS, line, place), x + more);
+#define CHUNK_AT(n)                                                                                \
+    (x + (GROUP % CHUNKS == 0 ? (n) * (GROUP / CHUNKS) * seq                                       \
+                              : (LINE(item, n) - LINE(item, 0)) * seq +                            \
+                                    (PLACE(item, n) - PLACE(item, 0)) * MMA_CHUNK))
+#define IS_INSIDE(n)                                                                               \
+    (LINE(item, n) < count && (HEAD_DIM == DIM || PLACE(item, n) * MMA_CHUNK < HEAD_DIM))
+    if (from->aligned) {
+        UNROLL for (int n = 0; n < COPIES(lines); n++)
+        {
+            __local uint4 *to = tile + MMA_AT(CHUNKS, LINE(item, n), PLACE(item, n));
+            if (!IS_IN_TILE(LINE(item, n), lines))
+                continue;
+#if MMA_ASYNC
+            mma_copy_part(to, CHUNK_AT(n), IS_INSIDE(n) ? 16 : 0);
+#else
+            if (IS_INSIDE(n))
+                mma_copy(to, CHUNK_AT(n));
+            else
+                *to = 0;
+#endif
+        }
+    } else {
+        NO_UNROLL for (int n = 0; n < COPIES(lines); n++)
+        {
+            const uint4 chunk = mma_part(CHUNK_AT(n), IS_INSIDE(n) ? 16 : 0);
+            if (IS_IN_TILE(LINE(item, n), lines))
+                tile[MMA_AT(CHUNKS, LINE(item, n), PLACE(item, n))] = chunk;
+        }
     }
 }
-
-/* A chunk by elements; zeros beyond HEAD_DIM. */
-static inline uint4 gather_chunk(__global const ushort *row, long feature, int place)
-{
-    ushort x[MMA_CHUNK];
-    UNROLL for (int i = 0; i < MMA_CHUNK; i++)
-    {
-        const int d = place * MMA_CHUNK + i;
-        x[i] = d < HEAD_DIM ? row[d * feature] : (ushort)0;
-    }
-    return as_uint4(VLOAD(8, x));
-}
-
-/* A tile of `lines` lines from `count` rows; zeros beyond them and beyond HEAD_DIM. */
+#else
 ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, int first, int count,
                          const int lines, int item)
 {
     __global const ushort *x = from->x + first * from->seq;
-    if (HEAD_DIM == DIM && from->chunked && count == lines) {
-        copy_tile(tile, from, first, lines, item);
-        return;
-    }
     NO_UNROLL for (int n = 0; n < COPIES(lines); n++)
     {
         const int line = LINE(item, n), place = PLACE(item, n);
-        const bool inside = line < count && place * MMA_CHUNK < HEAD_DIM;
-        __local uint4 *to = tile + MMA_AT(CHUNKS, line, place);
-        if (inside && from->chunked)
-            mma_copy(to, x + line * from->seq + place * MMA_CHUNK);
-        else if (inside)
-            *to = gather_chunk(x + line * from->seq, from->feature, place);
-        else if (IS_IN_TILE(line, lines))
-            *to = 0;
+        ushort chunk[MMA_CHUNK];
+        UNROLL for (int i = 0; i < MMA_CHUNK; i++)
+        {
+            const int d = place * MMA_CHUNK + i;
+            const bool is_inside = line < count && d < HEAD_DIM;
+            chunk[i] = is_inside ? x[line * from->seq + d * from->feature] : (ushort)0;
+        }
+        if (IS_IN_TILE(line, lines))
+            tile[MMA_AT(CHUNKS, line, place)] = as_uint4(VLOAD(8, chunk));
     }
 }
+#endif
 
 /* -Q, in the chunks that this work-item has staged. */
 static inline void negate_queries(__local uint4 *tile, int item)
@@ -167,30 +175,22 @@ static inline void negate_queries(__local uint4 *tile, int item)
 /* Zeros for what is no number, in the chunks that this work-item has staged. Whether there was any. */
 static inline bool keep_numbers(__local uint4 *tile, int item)
 {
-    uint4 found = 0;
-    UNROLL for (int n = 0; n < COPIES(BK); n++)
-    {
-        const int line = LINE(item, n);
-        if (IS_IN_TILE(line, BK))
-            found |= NO_NUMBERS(tile[MMA_AT(CHUNKS, line, PLACE(item, n))]);
-    }
-    if (!any(as_int4(found) != 0))
-        return false;
+    bool found = false;
     NO_UNROLL for (int n = 0; n < COPIES(BK); n++)
     {
-        const int line = LINE(item, n);
-        if (IS_IN_TILE(line, BK)) {
-            __local uint4 *chunk = tile + MMA_AT(CHUNKS, line, PLACE(item, n));
-            *chunk &= ~((NO_NUMBERS(*chunk) >> 15) * 0xffffu);
-        }
+        __local uint4 *chunk = tile + MMA_AT(CHUNKS, LINE(item, n), PLACE(item, n));
+        if (!IS_IN_TILE(LINE(item, n), BK) || all(NO_NUMBERS(*chunk) == 0))
+            continue;
+        *chunk &= ~((NO_NUMBERS(*chunk) >> 15) * 0xffffu);
+        found = true;
     }
-    return true;
+    return found;
 }
 
 /* Features of a query that a NaN or an infinity has reached: a bit for each, NaN in the end. */
 #define SPOILT_WORDS ((DIM + 31) / 32)
 
-/* Adds those of a key tile, by elements: this is rare. Each work-item has queries of its own. */
+/* Adds those of a partial key tile, by elements: this is rare. Each work-item has its own queries. */
 static inline void spoil(__local uint *spoilt, const struct rows *from,
                          const struct attention_params *p, const struct query_tile *t,
                          const struct key_tile *tile, __global const uint *words, int item)
@@ -455,7 +455,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     __local uint4 tile_k[STAGES * TILE_CHUNKS] __attribute__((aligned(128)));
     __local uint4 tile_v[STAGES * TILE_CHUNKS] __attribute__((aligned(128)));
     __local uint spoilt[BQ * SPOILT_WORDS];
-    __local int found[2]; /* the last step whose V had a NaN or an infinity behind a mask: even, odd */
+    __local int found; /* a NaN or an infinity in V, in a partial tile */
     MMA_SUBGROUP(self, SG, BATCH(S_FRAGMENTS > O_FRAGMENTS ? S_FRAGMENTS : O_FRAGMENTS), RQ);
 
     const int item = get_local_id(0);
@@ -472,8 +472,8 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     MMA_UNROLL for (int c = 0; c < COLUMNS; c++) top[c] = -INFINITY, sum[c] = 0;
     for (int i = item; i < BQ * SPOILT_WORDS; i += GROUP)
         spoilt[i] = 0;
-    if (item < 2)
-        found[item] = 0;
+    if (item == 0)
+        found = 0;
 
     struct walk walk = WALK_START(p, t);
     struct key_tile tile, next = {0, 0, false};
@@ -493,7 +493,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     MMA_UNROLL for (int d = 0; d < Q_FRAGMENTS; d++)
         mma_load_right(self, kept + d * RQ, RQ, tile_q, CHUNKS, self.index * RQ * MMA_N, d * MMA_K);
 #elif STAGES == 2
-    barrier(CLK_LOCAL_MEM_FENCE); /* found[] is there before the first step may write to it */
+    barrier(CLK_LOCAL_MEM_FENCE); /* `found` is there before the first step may write to it */
 #endif
 
     for (int step = 1; more; step++) {
@@ -503,7 +503,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         tile = next;
         MMA_WAIT(0);
         if (STAGES == 2 && tile.partial && keep_numbers(tile_v + now, item))
-            found[step % 2] = step;
+            found = 1;
         barrier(CLK_LOCAL_MEM_FENCE);
         if (STAGES == 1)
             stage(tile_v, &rows_v, tile.first, tile.count, BK, item);
@@ -520,7 +520,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
 #if STAGES == 1
         MMA_WAIT(0);
         if (tile.partial && keep_numbers(tile_v, item))
-            found[step % 2] = step;
+            found = 1;
         barrier(CLK_LOCAL_MEM_FENCE);
         stage(tile_k, &rows_k, next.first, next.count, BK, item);
         mma_commit();
@@ -528,8 +528,6 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         raise_top(self, top, sum, out, s, p.log2_scale);
         weigh(s, top, sum, p.log2_scale);
         add_values(self, out, s, tile_v + now);
-        if (tile.partial && found[step % 2] == step)
-            spoil(spoilt, &rows_v, &p, &t, &tile, MASK_WORDS, item);
     }
 
     MMA_WAIT(0);
@@ -537,6 +535,12 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     float inverse[COLUMNS]; /* a query without any key has a sum of 0, and gets 0 */
     MMA_UNROLL for (int c = 0; c < COLUMNS; c++) inverse[c] = sum[c] == 0 ? 0.0f : 1.0f / sum[c];
     barrier(CLK_LOCAL_MEM_FENCE);
+    if (found) {
+        walk = WALK_START(p, t);
+        while (WALK_NEXT(walk, p, t, tile))
+            if (tile.partial)
+                spoil(spoilt, &rows_v, &p, &t, &tile, MASK_WORDS, item);
+    }
     stage_outputs(self, tile_q, out, inverse);
     barrier(CLK_LOCAL_MEM_FENCE);
     store_outputs((__global ushort *)o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq,
