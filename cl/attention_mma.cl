@@ -57,10 +57,12 @@
  * emulation has its barriers once for all of them. */
 #define BATCH(fragments) (MMA_EMULATED ? (fragments) : 16 / MMA_M)
 
-/* Weights are 2^SLACK times as large as they should be until the end, so that far more of them are
- * normal numbers of f16. bf16 has f32's exponents. */
+/* Maxima may lag behind: weights are up to 2^LAG. And they are 2^SLACK times as large as they should
+ * be until the end, so that far more of them are normal numbers of f16, whose largest is above 2^15;
+ * bf16 has f32's exponents. */
+#define LAG 6
 #define SLACK PASTE(SLACK_, DTYPE)
-#define SLACK_f16 15
+#define SLACK_f16 9
 #define SLACK_bf16 0
 
 /* ---- tiles in local memory; all work-items take part ---- */
@@ -323,11 +325,13 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
 }
 #endif
 
-/* Maxima grow to those of whole columns; what was added up under the old ones shrinks. */
+/* Maxima grow to those of whole columns where these are higher by far, each by itself, and what was
+ * added up under the old ones shrinks: seldom after the first tiles. */
 ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, mma_sums *out,
                              const mma_sums *s, float log2_scale)
 {
     float highest[COLUMNS], alpha[COLUMNS];
+    bool grows = false;
     MMA_UNROLL for (int c = 0; c < COLUMNS; c++) highest[c] = top[c];
     MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
@@ -335,11 +339,14 @@ ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, m
     mma_max_down(self, highest, COLUMNS);
     MMA_UNROLL for (int c = 0; c < COLUMNS; c++)
     {
-        /* While a query has seen no key, any finite number serves as its maximum. */
-        alpha[c] = highest[c] == -INFINITY ? 1.0f : mma_exp2((top[c] - highest[c]) * log2_scale);
-        top[c] = highest[c];
-        sum[c] *= alpha[c];
+        const bool by_far = (highest[c] - top[c]) * log2_scale > LAG;
+        alpha[c] = by_far ? mma_exp2((top[c] - highest[c]) * log2_scale) : 1.0f;
+        top[c] = by_far ? highest[c] : top[c];
+        grows |= by_far;
     }
+    if (!grows)
+        return;
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) sum[c] *= alpha[c];
     MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) out[f].x[i] *= alpha[LANE_COLUMN(f, i)];
 }
@@ -522,10 +529,12 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         if (tile.partial && keep_numbers(tile_v, item))
             found = 1;
         barrier(CLK_LOCAL_MEM_FENCE);
+#endif
+        raise_top(self, top, sum, out, s, p.log2_scale);
+#if STAGES == 1
         stage(tile_k, &rows_k, next.first, next.count, BK, item);
         mma_commit();
 #endif
-        raise_top(self, top, sum, out, s, p.log2_scale);
         weigh(s, top, sum, p.log2_scale);
         add_values(self, out, s, tile_v + now);
     }

@@ -23,9 +23,6 @@ static const struct tunable tunables[] = {ATTENTION_MMA_TUNABLES(TUNABLE_ROW)};
 enum { DEPTH = 16, CHUNK = 8, ELEMENT_BYTES = 2 };
 
 enum {
-    /* Of a lane, for S, O and Q: what is left of 128, or of 255, holds operands and addresses. */
-    INTEL_REGISTERS = 96,
-    REGISTERS = 200,
     /* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
     MAX_ROW = 1 << 21,
     /* K and V of this size stay in the last cache of a large GPU while work-groups pass by. */
@@ -41,12 +38,15 @@ static size_t padded_dim(const struct attention *a) {
 }
 
 /* Mirrors the local arrays of the kernel. */
-static size_t local_bytes(const struct engine *engine, const struct attention *a,
-                          const int *values) {
+static size_t local_bytes(const struct device *device, const struct engine *engine,
+                          const struct attention *a, const int *values) {
     const size_t queries = tile_q(engine, values), dim = padded_dim(a);
     const size_t keys = (size_t)(2 * values[T_STAGES] * values[T_BK]);
     const size_t spoilt = queries * ceil_div(dim, 32) * sizeof(uint32_t);
-    return (queries + keys) * dim * ELEMENT_BYTES + spoilt + 2 * sizeof(int32_t);
+    const size_t lefts = (dim > (size_t)values[T_BK] ? dim : (size_t)values[T_BK]) / engine->m;
+    return (queries + keys) * dim * ELEMENT_BYTES + spoilt + sizeof(int32_t) +
+           (size_t)values[T_SG] *
+               engine_scratch_bytes(device, engine, a->dtype, lefts, (size_t)values[T_RQ]);
 }
 
 /* Of S^T, O^T and what is kept of Q^T, in one lane. */
@@ -56,10 +56,21 @@ static size_t registers(const struct engine *engine, const struct attention *a, 
     return sums + (values[T_KEEP_Q] ? dim * queries / engine->lanes / 2 : 0);
 }
 
+/* Of an engine's registers: what is left holds operands and addresses. The latter are many where V
+ * is loaded by elements (MMA_TURNS). Found by compiling for them, as `make vendors` does. */
 static size_t most_registers(const struct engine *engine) {
-    const bool intel =
-        engine->proof == CAP_MMA_INTEL_DPAS8 || engine->proof == CAP_MMA_INTEL_DPAS16;
-    return intel ? INTEL_REGISTERS : REGISTERS;
+    switch (engine->proof) {
+    case CAP_MMA_NV_SM75:
+    case CAP_MMA_NV_SM80:
+        return 200;
+    case CAP_MMA_INTEL_DPAS8:
+    case CAP_MMA_INTEL_DPAS16:
+        return 144;
+    case CAP_MMA_AMD_MFMA:
+        return 256;
+    default:
+        return 96;
+    }
 }
 
 static bool fits_engine(const struct device *device, const struct engine *engine,
@@ -67,7 +78,7 @@ static bool fits_engine(const struct device *device, const struct engine *engine
     const size_t items = (size_t)values[T_SG] * engine->lanes;
     return items <= device->max_work_group && items <= device->max_items[0] &&
            registers(engine, a, values) <= most_registers(engine) &&
-           local_bytes(engine, a, values) <= device_static_local_bytes(device);
+           local_bytes(device, engine, a, values) <= device_static_local_bytes(device);
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
@@ -104,7 +115,7 @@ static void guess(const struct device *device, const void *problem, int *values)
             const bool agrees = attention_tiles_agree(tile_q(engine, values), rows) &&
                                 attention_tiles_agree((size_t)values[T_BK], cols);
             const size_t room = device_static_local_bytes(device) / (pass < 2 ? 2 : 1);
-            if ((agrees || pass > 0) && local_bytes(engine, a, values) <= room &&
+            if ((agrees || pass > 0) && local_bytes(device, engine, a, values) <= room &&
                 fits_engine(device, engine, a, values))
                 return;
         }
