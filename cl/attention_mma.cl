@@ -338,15 +338,16 @@ ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, m
         highest[LANE_COLUMN(f, i)] = fmax(highest[LANE_COLUMN(f, i)], s[f].x[i]);
     mma_max_down(self, highest, COLUMNS);
     MMA_UNROLL for (int c = 0; c < COLUMNS; c++)
+        grows |= (highest[c] - top[c]) * log2_scale > LAG;
+    if (!grows)
+        return;
+    MMA_UNROLL for (int c = 0; c < COLUMNS; c++)
     {
         const bool by_far = (highest[c] - top[c]) * log2_scale > LAG;
         alpha[c] = by_far ? mma_exp2((top[c] - highest[c]) * log2_scale) : 1.0f;
         top[c] = by_far ? highest[c] : top[c];
-        grows |= by_far;
+        sum[c] *= alpha[c];
     }
-    if (!grows)
-        return;
-    MMA_UNROLL for (int c = 0; c < COLUMNS; c++) sum[c] *= alpha[c];
     MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) out[f].x[i] *= alpha[LANE_COLUMN(f, i)];
 }
