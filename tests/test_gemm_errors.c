@@ -56,7 +56,7 @@ static const struct bad_problem bad_problems[] = {
     {"tunables that do not fit",
      CLAT_INVALID_TUNABLES,
      "tunables",
-     {.implementation = "simt", .tunables = "BM=32 BN=32 BK=8 TM=8 TN=8"}},
+     {.implementation = "simt", .tunables = "BM=32 BN=32 BK=8 TM=8 TN=8 SLICES=1"}},
     {"tunables of nobody", CLAT_INVALID_TUNABLES, "implementation", {.tunables = "BM=64"}},
 };
 
