@@ -27,20 +27,19 @@ make --no-print-directory "$program" BUILD="${BUILD:-build}" >"$work/log" 2>&1 |
 }
 
 # Runs a case of test_small. What Oclgrind finds comes on standard error, as does cmocka's last line.
-watch() { # case, at most so many findings, file for them
+watch() { # case, file for what it finds, option...
     local status
     CLATTICE_TEST=$1 CLATTICE_TEST_CACHE_DIR='' CLATTICE_TEST_NO_TAILS=1 timeout 300 oclgrind \
         --build-options '-cl-opt-disable -Dalways_inline=unused' \
-        --data-races --uninitialized --check-api --max-errors "$2" \
-        "$program" >"$3.out" 2>"$3"
+        --data-races --check-api "${@:3}" "$program" >"$2.out" 2>"$2"
     status=$?
-    [ $status -ne 124 ] || echo 'stopped after 300 s' >>"$3"
-    sed -i '/^\[  PASSED  \]/d' "$3"
+    [ $status -ne 124 ] || echo 'stopped after 300 s' >>"$2"
+    sed -i '/^\[  PASSED  \]/d' "$2"
     return $status
 }
 
 passes() { # case, file for findings
-    watch "$1" 3 "$2" && [ ! -s "$2" ] && grep -qF "OK ] $1" "$2.out"
+    watch "$1" "$2" --uninitialized --max-errors 3 && [ ! -s "$2" ] && grep -qF "OK ] $1" "$2.out"
 }
 
 # Calls it with a file of its own as the last argument; a line like cmocka's, and what was found when
@@ -67,7 +66,7 @@ is_noticed() { # case, kernel, script for sed that breaks it, pattern, file for 
         echo "cl/$2 has nothing to break" >"$5.out"
         return 1
     fi
-    CLATTICE_TEST_KERNEL_DIR=$kernels watch "$1" 1000000 "$5"
+    CLATTICE_TEST_KERNEL_DIR=$kernels watch "$1" "$5" --uninitialized --max-errors 1000000
     grep -q "$4" "$5"
 }
 
@@ -75,6 +74,28 @@ is_noticed() { # case, kernel, script for sed that breaks it, pattern, file for 
 without_barrier() { # kernel, which of them
     grep -n 'barrier(CLK_LOCAL_MEM_FENCE);' "cl/$1" | sed -n "$2p" |
         sed 's/:.*/s,barrier(.*);,;,/'
+}
+
+# Runs a case on an emulated matrix engine whose emulation does not synchronise, and works in memory
+# that no two lanes share: what it computes is wrong, but the kernel around it must do without the
+# emulation's barriers, as it does on the engine itself. False when it did not run.
+watch_alone() { # case, kernel, script for sed, file for findings
+    local kernels=$4.cl
+    cp -r cl "$kernels"
+    sed -i "$3" "$kernels/$2"
+    sed -i -e 's/barrier(CLK_LOCAL_MEM_FENCE);//' -e 's/(subgroups)\*MMA_SCRATCH/MMA_LANES*&/' \
+        -e 's/self.index \* MMA_SCRATCH/(self.index * MMA_LANES + self.lane) * MMA_SCRATCH/' \
+        "$kernels/mma/emulated.clh"
+    CLATTICE_TEST_KERNEL_DIR=$kernels watch "$1" "$4" --max-errors 3 --local-mem-size 4194304
+    ! grep -q 'barrier(' "$kernels/mma/emulated.clh" && grep -q 'are wrong$' "$4"
+}
+
+is_sound_alone() { # case, file for findings
+    watch_alone "$1" gemm_mma.cl '' "$2" && ! grep -q 'Kernel:\|Oclgrind' "$2"
+}
+
+is_noticed_alone() { # case, kernel, script for sed that breaks it, file for findings
+    watch_alone "$1" "$2" "$3" "$4" && grep -q 'data race' "$4"
 }
 
 # As check, two at a time.
@@ -97,6 +118,11 @@ check_all() {
         gemm_simt.cl "$(without_barrier gemm_simt.cl 2)" 'data race'
     start 'notices a race in attention' is_noticed 'attention simt full' \
         attention_simt.cl "$(without_barrier attention_simt.cl '$')" 'data race'
+    start 'notices a race around an engine' is_noticed_alone 'gemm mma intel_dpas16 NN' \
+        gemm_mma.cl "$(without_barrier gemm_mma.cl 5)"
+    for name in 'nv_sm80 NN' 'nv_sm80 tf32 TN' 'intel_dpas16 NN' 'amd_wmma12 TT'; do
+        start "gemm mma $name without the emulation's barriers" is_sound_alone "gemm mma $name"
+    done
     while read -r name; do
         start "$name" passes "$name"
     done < <(CLATTICE_TEST_LIST=1 "$program")

@@ -8,6 +8,7 @@
 #include "mask_cases.h"
 
 #include "context.h"
+#include "engine.h"
 #include "ops/attention.h"
 #include "ops/gemm.h"
 
@@ -109,8 +110,7 @@ static const struct gemm_line {
       .batching = CLAT_BATCH_OFFSETS}},
 };
 
-static void test_gemm(void **state) {
-    const struct gemm_line *line = *state;
+static void run_gemm(const struct gemm_line *line) {
     clat_gemm_problem problem = line->problem;
     struct gemm gemm;
     problem.batch = problem.batch ? problem.batch : 1;
@@ -121,6 +121,72 @@ static void test_gemm(void **state) {
         gemm_check_offsets(line->name, &problem);
     else
         gemm_check(line->name, &problem, true);
+}
+
+static void test_gemm(void **state) {
+    run_gemm(*state);
+}
+
+/* ---- GEMM on matrix engines, emulated */
+
+#define MMA(values) .implementation = "mma", .tunables = values
+#define NATIVE .precision = CLAT_PRECISION_NATIVE
+
+static const struct engine_gemm_line {
+    const char *engine;
+    struct gemm_line gemm;
+    bool full; /* only in full runs */
+} engine_gemm_lines[] = {
+    {"nv_sm80",
+     {"gemm mma nv_sm80 NN",
+      {MMA("BM=16 BN=16 BK=32 SUBS_M=1 SUBS_N=1 STAGES=3 GROUP=4"), F16, SIZES(17, 13, 41)}},
+     false},
+    {"nv_sm80",
+     {"gemm mma nv_sm80 TT",
+      {MMA("BM=32 BN=16 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1"), BF16, TT, SIZES(19, 11, 35)}},
+     true},
+    {"nv_sm80",
+     {"gemm mma nv_sm80 tf32 TN",
+      {MMA("BM=32 BN=32 BK=16 SUBS_M=2 SUBS_N=1 STAGES=4 GROUP=1"), F32, NATIVE, TN,
+       SIZES(17, 13, 37)}},
+     false},
+    {"nv_sm75",
+     {"gemm mma nv_sm75 NT",
+      {MMA("BM=32 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1"), F16, NT, SIZES(17, 13, 35)}},
+     true},
+    {"intel_dpas16",
+     {"gemm mma intel_dpas16 NN",
+      {MMA("BM=32 BN=16 BK=32 SUBS_M=2 SUBS_N=2 STAGES=2 GROUP=4"), F16, SIZES(17, 13, 35)}},
+     false},
+    {"intel_dpas8",
+     {"gemm mma intel_dpas8 TT",
+      {MMA("BM=16 BN=32 BK=32 SUBS_M=2 SUBS_N=2 STAGES=2 GROUP=1"), BF16, TT, SIZES(17, 13, 35)}},
+     true},
+    {"amd_mfma",
+     {"gemm mma amd_mfma TN",
+      {MMA("BM=32 BN=32 BK=32 SUBS_M=1 SUBS_N=2 STAGES=2 GROUP=4"), BF16, TN, SIZES(17, 13, 35)}},
+     true},
+    {"amd_wmma11",
+     {"gemm mma amd_wmma11 NN",
+      {MMA("BM=32 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1"), F16, SIZES(17, 13, 35)}},
+     true},
+    {"amd_wmma12",
+     {"gemm mma amd_wmma12 TT",
+      {MMA("BM=32 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1"), BF16, TT, SIZES(17, 13, 35)}},
+     false},
+};
+
+/* Plans are cached by problem, which knows nothing of emulated engines. */
+static void use_engine(const char *name) {
+    plan_cache_clear(harness_context());
+    harness_context()->device.emulated_engine = name ? engine_named(name) : NULL;
+}
+
+static void test_engine_gemm(void **state) {
+    const struct engine_gemm_line *line = *state;
+    use_engine(line->engine);
+    run_gemm(&line->gemm);
+    use_engine(NULL);
 }
 
 /* ---- attention */
@@ -260,6 +326,9 @@ static void test_mha(void **state) {
 int main(void) {
     for (size_t i = 0; i < sizeof gemm_lines / sizeof *gemm_lines; i++)
         harness_add(gemm_lines[i].name, test_gemm, &gemm_lines[i]);
+    for (size_t i = 0; i < sizeof engine_gemm_lines / sizeof *engine_gemm_lines; i++)
+        if (harness_full() || !engine_gemm_lines[i].full)
+            harness_add(engine_gemm_lines[i].gemm.name, test_engine_gemm, &engine_gemm_lines[i]);
     for (size_t i = 0; i < sizeof attention_lines / sizeof *attention_lines; i++)
         harness_add(attention_lines[i].name, test_attention, &attention_lines[i]);
     for (size_t i = 0; i < sizeof mha_lines / sizeof *mha_lines; i++)
