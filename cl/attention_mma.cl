@@ -288,13 +288,11 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
         low[c] = (first <= last ? first : BK) - MMA_SUM_ROW(self.lane, 0);
         more[c] = max(last - first, 0);
     }
-    MMA_UNROLL for (int n = 0; n < N_SUMS; n++)
+    MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
     {
-        const int c = LANE_COLUMN(n / MMA_SUMS, n % MMA_SUMS);
-        const int key = n / (RQ * MMA_SUMS) * MMA_M + MMA_SUM_ROW(0, n % MMA_SUMS);
-        const bool seen = (uint)(key - low[c]) <= more[c];
-        float *x = &s[n / MMA_SUMS].x[n % MMA_SUMS];
-        *x = seen ? *x : -INFINITY;
+        const int c = LANE_COLUMN(f, i), key = f / RQ * MMA_M + MMA_SUM_ROW(0, i);
+        s[f].x[i] = (uint)(key - low[c]) <= more[c] ? s[f].x[i] : -INFINITY;
     }
 }
 #else
@@ -316,10 +314,11 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
             if (key < tile->count && VISIBLE(*p, *t, words, i, tile->first + key))
                 seen |= 1u << bit;
         }
-        MMA_UNROLL for (int bit = 0; bit < SEEN_BITS; bit++)
+        MMA_UNROLL for (int f = 0; f < SEEN_BITS / MMA_SUMS; f++)
+        MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++)
         {
-            float *x = &s[(start + bit) / MMA_SUMS].x[(start + bit) % MMA_SUMS];
-            *x = seen >> bit & 1 ? *x : -INFINITY;
+            float *x = s[start / MMA_SUMS + f].x + i;
+            *x = seen >> (f * MMA_SUMS + i) & 1 ? *x : -INFINITY;
         }
     }
 }
@@ -420,8 +419,11 @@ static inline void store_outputs(__global ushort *o, const struct attention_tens
         }
         ushort x[MMA_CHUNK];
         VSTORE(8, as_ushort8(chunk), x);
-        NO_UNROLL for (int i = 0; i < features; i++)
-            row[(place * MMA_CHUNK + i) * FEATURE_STRIDE(*to)] = x[i];
+        UNROLL for (int i = 0; i < MMA_CHUNK; i++)
+        {
+            if (i < features)
+                row[(place * MMA_CHUNK + i) * FEATURE_STRIDE(*to)] = x[i];
+        }
     }
 }
 

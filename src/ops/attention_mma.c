@@ -65,7 +65,7 @@ static size_t most_registers(const struct engine *engine) {
         return 200;
     case CAP_MMA_INTEL_DPAS8:
     case CAP_MMA_INTEL_DPAS16:
-        return 144;
+        return 96;
     case CAP_MMA_AMD_MFMA:
         return 256;
     default:
@@ -85,6 +85,12 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const struct attention *a = problem;
     const struct engine *engine = engine_find(device, a->dtype);
     return engine != NULL && fits_engine(device, engine, a, values);
+}
+
+/* More keys would take more addresses than registers are left, where V is loaded by elements. */
+static int most_keys(const struct engine *engine) {
+    const bool turns = engine->proof == CAP_MMA_NV_SM75 || engine->proof == CAP_MMA_NV_SM80;
+    return turns ? 128 : 32;
 }
 
 /* Fewer queries where there are no more. */
@@ -111,6 +117,8 @@ static void guess(const struct device *device, const void *problem, int *values)
         for (unsigned i = 0; i < N_SHAPES * N_GROUPS; i++) {
             values[T_SG] = subgroups >> i / N_SHAPES, values[T_RQ] = shapes[i % N_SHAPES][0];
             values[T_BK] = shapes[i % N_SHAPES][1];
+            if (values[T_BK] > most_keys(engine))
+                continue;
             shrink(engine, a, values);
             const bool agrees = attention_tiles_agree(tile_q(engine, values), rows) &&
                                 attention_tiles_agree((size_t)values[T_BK], cols);

@@ -27,6 +27,8 @@ from compilers import compile_case
 # beyond all measure should not be legal.
 BUDGETS = [
     # operator    implementation  target    from      bytes
+    ("attention", "mma",          "dg2",    "guess",    128),  # small arrays that IGC leaves in memory,
+    ("attention", "mma",          "pvc",    "guess",    512),  # for some head dimensions
     ("*",         "*",            "sm_*",   "guess",     64),  # ptxas' own trade for occupancy
     ("*",         "*",            "*",      "guess",      0),
     ("*",         "*",            "*",      "sample",  1024),
