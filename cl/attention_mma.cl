@@ -1,7 +1,7 @@
 /*
- * Attention on matrix engines, after Dao, "FlashAttention-2", 2023. All tiles are transposed: a query is
- * a column, whose maximum and sum stay in the few lanes that hold it, and sums of S^T become the right
- * operand P^T without leaving their registers.
+ * Attention on matrix engines, after Dao, "FlashAttention-2", 2023. All tiles are transposed: a
+ * query is a column, whose maximum and sum stay in the few lanes that hold it, and sums of S^T
+ * become the right operand P^T without leaving their registers.
  *
  *                            BQ queries: SG sub-groups of RQ fragments
  *                                +-------+-------+
@@ -23,8 +23,8 @@
  * Full tiles run without a test of elements, empty ones are never visited.
  *
  * Contract (tunables): SG, RQ, BK, STAGES as above; KEEP_Q: 1 to keep Q in registers, 0 to read it
- * again for each tile. Of the device: see mma/mma.clh. Variant: CHUNKED, 1 where rows of Q, K, V and O
- * are whole chunks of 16 bytes, if their offsets are such; see attention.clh for the others.
+ * again for each tile. Of the device: see mma/mma.clh. Variant: CHUNKED, 1 where rows of Q, K, V
+ * and O are whole chunks of 16 bytes, if their offsets are such; see attention.clh for the others.
  */
 #if !defined(SG) || !defined(RQ) || !defined(BK) || !defined(STAGES) || !defined(KEEP_Q) ||        \
     !defined(CHUNKED)
@@ -57,9 +57,9 @@
  * emulation has its barriers once for all of them. */
 #define BATCH(fragments) (MMA_EMULATED ? (fragments) : 16 / MMA_M)
 
-/* Maxima may lag behind: weights are up to 2^LAG. And they are 2^SLACK times as large as they should
- * be until the end, so that far more of them are normal numbers of f16, whose largest is above 2^15;
- * bf16 has f32's exponents. */
+/* Maxima may lag behind: weights are up to 2^LAG. And they are 2^SLACK times as large as they
+ * should be until the end, so that far more of them are normal numbers of f16, whose largest is
+ * above 2^15; bf16 has f32's exponents. */
 #define LAG 6
 #define SLACK PASTE(SLACK_, DTYPE)
 #define SLACK_f16 9
@@ -94,8 +94,8 @@ struct rows {
 /* A tile of `lines` lines from rows `first` .. `first` + `count` - 1; zeros beyond them, and beyond
  * HEAD_DIM. */
 #if CHUNKED
-/* Without a branch for full tiles, and with one address for all chunks of a work-item: a stride fits an
- * int. What is rare uses the same numbers: others would take registers all the time. */
+/* Without a branch for full tiles, and with one address for all chunks of a work-item: a stride
+ * fits an int. What is rare uses the same numbers: others would take registers all the time. */
 ALWAYS_INLINE void stage(__local uint4 *tile, const struct rows *from, int first, int count,
                          const int lines, int item)
 {
@@ -174,7 +174,7 @@ static inline void negate_queries(__local uint4 *tile, int item)
 #define EXPONENTS_bf16 0x7f807f80u
 #define LOWEST_EXPONENTS_bf16 0x00800080u
 
-/* Zeros for what is no number, in the chunks that this work-item has staged. Whether there was any. */
+/* Zeros for what is no number, in the chunks that this work-item has staged. Whether any was. */
 static inline bool keep_numbers(__local uint4 *tile, int item)
 {
     bool found = false;
@@ -192,7 +192,7 @@ static inline bool keep_numbers(__local uint4 *tile, int item)
 /* Features of a query that a NaN or an infinity has reached: a bit for each, NaN in the end. */
 #define SPOILT_WORDS ((DIM + 31) / 32)
 
-/* Adds those of a partial key tile, by elements: this is rare. Each work-item has its own queries. */
+/* Adds those of a partial key tile, by elements: rare. Each work-item has queries of its own. */
 static inline void spoil(__local uint *spoilt, const struct rows *from,
                          const struct attention_params *p, const struct query_tile *t,
                          const struct key_tile *tile, __global const uint *words, int item)
@@ -268,7 +268,8 @@ ALWAYS_INLINE void add_values(struct mma_subgroup self, mma_sums *out, const mma
 #define KEY_OF(self, n)                                                                            \
     ((n) / (RQ * MMA_SUMS) * MMA_M + MMA_SUM_ROW((self).lane, (n) % MMA_SUMS))
 #define QUERY_OF(self, n)                                                                          \
-    (((self).index * RQ + (n) / MMA_SUMS % RQ) * MMA_N + MMA_SUM_COLUMN((self).lane, (n) % MMA_SUMS))
+    (((self).index * RQ + (n) / MMA_SUMS % RQ) * MMA_N +                                           \
+     MMA_SUM_COLUMN((self).lane, (n) % MMA_SUMS))
 
 /* Scores of keys that do not exist or that the mask hides become -infinity. */
 #if !MASK_LIST
@@ -276,8 +277,8 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
                                const struct attention_params *p, const struct query_tile *t,
                                const struct key_tile *tile, __global const uint *words)
 {
-    /* The first key of the tile that the query sees, from the lane's first row on: sums lie at the same
-     * distances in all lanes. And how many follow. */
+    /* The first key of the tile that the query sees, from the lane's first row on: sums lie at the
+     * same distances in all lanes. And how many follow. */
     int low[COLUMNS];
     uint more[COLUMNS];
     MMA_UNROLL for (int n = 0; n < RQ * MMA_SUMS; n++)
@@ -354,8 +355,8 @@ ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, m
 /* Scaled, such scores have no digit behind the point left. */
 #define LARGE_SCORE 0x1p22f
 
-/* P^T from S^T. Sums stay in parts, one for each lane of a column. One multiply-add for each score is
- * exact enough but for large ones, whose scaled maximum may be off by more than 1. */
+/* P^T from S^T. Sums stay in parts, one for each lane of a column. One multiply-add for each score
+ * is exact enough but for large ones, whose scaled maximum may be off by more than 1. */
 ALWAYS_INLINE void weigh(mma_sums *s, const float *top, float *sum, float log2_scale)
 {
     float finite[COLUMNS], least[COLUMNS], largest = 0;
