@@ -276,7 +276,9 @@ ALWAYS_INLINE void multiply_tiles(fragment_b (*sum)[TN / FN], struct staged *g, 
     barrier(CLK_LOCAL_MEM_FENCE);
     int now = 0; /* where the current tiles begin */
     read_fragments(&f[0], tiles, slice_k, item_m, item_n);
-    for (long left = steps; left > 0; left--) {
+    /* 32 bits count the steps of longer lines than any memory holds. Over 64 Intel's compiler (IGC
+     * 1.0.12504) crashes. */
+    for (uint left = (uint)steps; left > 0; left--) {
         UNROLL for (int k = 0; k < SLICE_K - 1; k++)
         {
             read_fragments(&f[(k + 1) % 2], tiles + now, slice_k + k + 1, item_m, item_n);
