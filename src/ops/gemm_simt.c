@@ -51,6 +51,19 @@ static bool shares_tile(size_t items, size_t lines, size_t depth) {
     return CHUNK * items % lines == 0 && lines * depth % (CHUNK * items) == 0;
 }
 
+/* Sums of f32 that one work-item keeps in registers, as compiled (make vendors): more are spilled,
+ * and Intel's compiler may crash over them. */
+static size_t most_accumulators(const struct device *device) {
+    switch (device->vendor) {
+    case VENDOR_INTEL:
+        return MAX_ACCUMULATORS / 4;
+    case VENDOR_AMD:
+        return MAX_ACCUMULATORS / 2;
+    default:
+        return MAX_ACCUMULATORS;
+    }
+}
+
 static bool fits(const struct device *device, const void *problem, const int *values) {
     const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN], bk = (size_t)values[T_BK];
     const size_t tm = (size_t)values[T_TM], tn = (size_t)values[T_TN];
@@ -59,7 +72,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const size_t collected = ((size_t)values[T_SLICES] - 1) * (bm / tm) * bn;
     return items >= MIN_ITEMS && items <= device->max_work_group && items <= device->max_items[0] &&
            shares_tile(items, bm, bk) && shares_tile(items, bn, bk) &&
-           tm * tn * real / sizeof(float) <= MAX_ACCUMULATORS && collected <= tiles &&
+           tm * tn * real / sizeof(float) <= most_accumulators(device) && collected <= tiles &&
            tiles * real <= device->local_bytes &&
            workspace_elements(problem, (size_t)values[T_SPLIT_K]) * (double)real <=
                (double)device->max_alloc_bytes / 4;
