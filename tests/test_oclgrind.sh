@@ -120,8 +120,9 @@ check_all() {
         attention_simt.cl "$(without_barrier attention_simt.cl '$')" 'data race'
     start 'notices a race around an engine' is_noticed_alone 'gemm mma intel_dpas16 NN' \
         gemm_mma.cl "$(without_barrier gemm_mma.cl 5)"
-    for name in 'nv_sm80 NN' 'nv_sm80 tf32 TN' 'intel_dpas16 NN' 'amd_wmma12 TT'; do
-        start "gemm mma $name without the emulation's barriers" is_sound_alone "gemm mma $name"
+    for name in 'gemm mma nv_sm80 NN' 'gemm mma nv_sm80 tf32 TN' 'gemm mma intel_dpas16 NN' \
+        'gemm mma amd_wmma12 TT' 'attention mma nv_sm80' 'attention mma amd_wmma11 chunked'; do
+        start "$name without the emulation's barriers" is_sound_alone "$name"
     done
     while read -r name; do
         start "$name" passes "$name"

@@ -272,8 +272,7 @@ static const struct attention_line {
      LAYOUT_BNHD},
 };
 
-static void test_attention(void **state) {
-    const struct attention_line *line = *state;
+static void run_attention(const struct attention_line *line) {
     clat_attention_problem problem = line->problem;
     clat_mask *mask =
         mask_case_named(line->mask)->make((uint32_t)problem.seq_q, (uint32_t)problem.seq_k);
@@ -287,6 +286,68 @@ static void test_attention(void **state) {
     clat_mask_release(mask);
     if (!is_run)
         skip();
+}
+
+static void test_attention(void **state) {
+    run_attention(*state);
+}
+
+/* ---- attention on matrix engines, emulated */
+
+static const struct engine_attention_line {
+    const char *engine;
+    struct attention_line attention;
+    bool full; /* only in full runs */
+} engine_attention_lines[] = {
+    {"nv_sm80",
+     {"attention mma nv_sm80",
+      "dense",
+      {MMA("SG=1 RQ=1 BK=16 STAGES=1 KEEP_Q=0"), F16, NATIVE, HEADS(1, 1), SEQ(17, 33, 13), LSE},
+      0},
+     false},
+    {"nv_sm75",
+     {"attention mma nv_sm75 chunked",
+      "causal",
+      {MMA("SG=2 RQ=1 BK=16 STAGES=2 KEEP_Q=1"), F16, NATIVE, HEADS(2, 1), SEQ(19, 35, 16), LSE},
+      0},
+     true},
+    {"intel_dpas16",
+     {"attention mma intel_dpas16 longformer",
+      "longformer",
+      {MMA("SG=2 RQ=1 BK=32 STAGES=2 KEEP_Q=0"), F16, NATIVE, HEADS(2, 1), SEQ(17, 35, 8), LSE},
+      LAYOUT_BNHD},
+     true},
+    {"intel_dpas8",
+     {"attention mma intel_dpas8 window",
+      "window",
+      {MMA("SG=1 RQ=2 BK=16 STAGES=1 KEEP_Q=0"), BF16, NATIVE, HEADS(1, 1), SEQ(17, 33, 13), LSE},
+      LAYOUT_PADDED},
+     false},
+    {"amd_mfma",
+     {"attention mma amd_mfma",
+      "causal_br",
+      {MMA("SG=1 RQ=1 BK=16 STAGES=1 KEEP_Q=0"), F16, NATIVE, HEADS(1, 1), SEQ(17, 33, 13), LSE},
+      LAYOUT_FEATURES},
+     true},
+    {"amd_wmma11",
+     {"attention mma amd_wmma11 chunked",
+      "dense",
+      {MMA("SG=2 RQ=1 BK=16 STAGES=2 KEEP_Q=1"), F16, NATIVE, HEADS(1, 1), SEQ(17, 35, 24), LSE},
+      0},
+     false},
+    {"amd_wmma12",
+     {"attention mma amd_wmma12 blocks",
+      "blocks_heads",
+      {MMA("SG=1 RQ=1 BK=32 STAGES=1 KEEP_Q=0"), BF16, NATIVE, HEADS(4, 2), SEQ(9, 33, 16), LSE},
+      0},
+     true},
+};
+
+static void test_engine_attention(void **state) {
+    const struct engine_attention_line *line = *state;
+    use_engine(line->engine);
+    run_attention(&line->attention);
+    use_engine(NULL);
 }
 
 /* ---- multi-head attention, whose parts choose their own tunables */
@@ -331,6 +392,10 @@ int main(void) {
             harness_add(engine_gemm_lines[i].gemm.name, test_engine_gemm, &engine_gemm_lines[i]);
     for (size_t i = 0; i < sizeof attention_lines / sizeof *attention_lines; i++)
         harness_add(attention_lines[i].name, test_attention, &attention_lines[i]);
+    for (size_t i = 0; i < sizeof engine_attention_lines / sizeof *engine_attention_lines; i++)
+        if (harness_full() || !engine_attention_lines[i].full)
+            harness_add(engine_attention_lines[i].attention.name, test_engine_attention,
+                        &engine_attention_lines[i]);
     for (size_t i = 0; i < sizeof mha_lines / sizeof *mha_lines; i++)
         harness_add(mha_lines[i].name, test_mha, &mha_lines[i]);
     return harness_run_added();
