@@ -204,7 +204,7 @@ vendors: setup ## compile kernels for Intel, AMD and NVIDIA GPUs and to SPIR-V, 
 	@$(VENDORS)/sources $(VENDORS)/programs >$(VENDORS)/sources.log || \
 	    { cat $(VENDORS)/sources.log; exit 1; }
 	@tests/vendors/test_check.py $(VENDORS)/tools
-	@tests/vendors/check.py $(VENDORS)/programs $(VENDORS)/tools $(VENDORS)/report.json
+	@JOBS='$(JOBS)' tests/vendors/check.py $(VENDORS)/programs $(VENDORS)/tools $(VENDORS)/report.json
 
 vendor-sources: $(VENDORS)/sources
 

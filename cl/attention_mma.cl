@@ -24,7 +24,7 @@
  *
  * Contract (tunables): SG, RQ, BK, STAGES as above; KEEP_Q: 1 to keep Q in registers, 0 to read it
  * again for each tile. Of the device: see mma/mma.clh. Variant: CHUNKED, 1 where rows of Q, K, V
- * and O are whole chunks of 16 bytes, if their offsets are such; see attention.clh for the others.
+ * and O are whole chunks of 16 bytes, if the first one is aligned; see attention.clh for the others.
  */
 #if !defined(SG) || !defined(RQ) || !defined(BK) || !defined(STAGES) || !defined(KEEP_Q) ||        \
     !defined(CHUNKED)
@@ -38,10 +38,6 @@
 
 #include "attention_params.clh"
 #include "attention.clh"
-
-#define NO_UNROLL _Pragma("unroll 1")
-#define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
-#define SMALLER(a, b) ((a) < (b) ? (a) : (b))
 
 #define GROUP (SG * MMA_LANES)
 #define DIM ROUND_UP(HEAD_DIM, 16)  /* whole fragments, whichever way they lie */
@@ -88,7 +84,7 @@ struct rows {
 #define ROWS(name, of_head)                                                                        \
     {                                                                                              \
         (__global const ushort *)name + head_offset(&p.name, t.batch, of_head), p.name.seq,        \
-            FEATURE_STRIDE(p.name), p.name.offset % MMA_CHUNK == 0                                 \
+            FEATURE_STRIDE(p.name), (size_t)(name + p.name.offset) % 16 == 0                       \
     }
 
 /* A tile of `lines` lines from rows `first` .. `first` + `count` - 1; zeros beyond them, and beyond
@@ -404,7 +400,7 @@ static inline void store_outputs(__global ushort *o, const struct attention_tens
                                  const __local uint4 *tile, const __local uint *spoilt, int rows,
                                  int item)
 {
-    const bool chunked = CHUNKED && to->offset % MMA_CHUNK == 0;
+    const bool chunked = CHUNKED && (size_t)o % 16 == 0;
     NO_UNROLL for (int n = 0; n < COPIES(BQ); n++)
     {
         const int line = LINE(item, n), place = PLACE(item, n);

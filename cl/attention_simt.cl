@@ -37,9 +37,6 @@
 #include "attention_params.clh"
 #include "attention.clh"
 
-#define ROUND_UP(x, step) (((x) + (step) - 1) / (step) * (step))
-#define LARGER(a, b) ((a) > (b) ? (a) : (b))
-#define ONE_BY_ONE _Pragma("unroll 1")
 
 #define WORK_ITEMS (TX * TY)
 #define FEATURES ROUND_UP(HEAD_DIM, DC) /* as Q^T and K^T have them */
@@ -202,7 +199,9 @@ ALWAYS_INLINE void store_turned(__local float *to, int ld, const chunk *chunks, 
 ALWAYS_INLINE void load_queries(chunk *chunks, const struct rows *q, float sign, int d, int item)
 {
     load_turned(chunks, q, BQ, d, item);
-    UNROLL for (int i = 0; i < COUNT(Q_CHUNKS); i++) chunks[i] *= sign;
+    UNROLL for (int i = 0; i < COUNT(Q_CHUNKS); i++)
+        if (HAS(item + i * WORK_ITEMS, Q_CHUNKS))
+            chunks[i] *= sign;
 }
 
 /* The keys whose weights are in columns c .. c + RV - 1 of all work-items. */
@@ -280,7 +279,7 @@ ALWAYS_INLINE ulong mask_keys(float (*s)[RK], const struct attention_params *p,
                               __global const uint *words, int x, int y)
 {
     ulong seen = 0;
-    ONE_BY_ONE for (int n = 0; n < RQ * RK; n++)
+    NO_UNROLL for (int n = 0; n < RQ * RK; n++)
     {
         const int i = t->first + min(y * RQ + n / RK, t->rows - 1);
         const int key = COLUMN(x, n % RK, WK);
@@ -370,11 +369,11 @@ ALWAYS_INLINE void store_weights(__local float *weights, float (*s)[RK], int at,
     }
 }
 
-/* O += P V for `count` keys that lie in local memory. `partial` is a constant, so that full tiles
- * run a loop without any selection. */
+/* O += P V for `count` keys that lie in local memory. `hidden`, whether some keys are, is a constant, so
+ * that full tiles run a loop without any selection. */
 ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
                               __local const float *rows, int count, int x, int y,
-                              const bool partial)
+                              const bool hidden)
 {
     UNROLL for (int n = 0; n < count; n++)
     {
@@ -385,17 +384,17 @@ ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
         UNROLL for (int c = 0; c < RO; c++)
         {
             const float more = fma(a[r], b[c], out[r][c]);
-            out[r][c] = partial && IS_HIDDEN(as_int, a[r]) ? out[r][c] : more; /* no branch */
+            out[r][c] = hidden && IS_HIDDEN(as_int, a[r]) ? out[r][c] : more; /* no branch */
         }
     }
 }
 
 /* The same for a step. */
 ALWAYS_INLINE void add_step(float (*out)[RO], __local const float *stage, int x, int y,
-                            bool partial)
+                            bool hidden)
 {
-    if (partial)
-        ONE_BY_ONE for (int n = 0; n < VC; n++)
+    if (hidden)
+        NO_UNROLL for (int n = 0; n < VC; n++)
             add_values(out, stage + P_AT + n * LDQ, stage + n * OUT, 1, x, y, true);
     else
         add_values(out, stage + P_AT, stage, VC, x, y, false);
@@ -493,7 +492,7 @@ attention(ATTENTION_PARAMETERS)
                 load_values(g.kv, &rows_v, (at + VC) / TX, item);
             else if (more)
                 load_keys(&g, &rows_q, p.sign, &rows_k, 0, item);
-            add_step(out, stages + now, x, y, tile.partial);
+            add_step(out, stages + now, x, y, tile.partial || tile.count < BK);
             now = STAGE - now;
             if (values) {
                 store_values(stages + now, g.kv, item);

@@ -136,6 +136,13 @@ static unsigned cpu_f32_lanes(cl_device_id id) {
     return host != 0 && told > host ? host : told;
 }
 
+unsigned device_units(const struct device *device) {
+    enum { INTEL_PARTS = 8 };
+    return device->vendor == VENDOR_INTEL && device->compute_units > INTEL_PARTS
+               ? device->compute_units / INTEL_PARTS
+               : device->compute_units;
+}
+
 unsigned device_vector_registers(const struct device *device) {
 #if defined(__i386__)
     (void)device;

@@ -49,8 +49,8 @@ struct device {
     char platform_name[256]; /* name and version */
     char architecture[64];   /* "sm_90", "skylake-avx512", else a slug of the name */
     char slug[128];          /* file-name-safe: the stem of the device's tuned file */
-    cl_uint compute_units;
-    size_t max_work_group;
+    cl_uint compute_units;   /* as the driver counts them; see device_units */
+    size_t max_work_group;   /* see device_largest_group */
     size_t max_items[3];
     cl_ulong global_bytes, max_alloc_bytes, local_bytes;
     unsigned cacheline_bytes;
@@ -74,6 +74,10 @@ clat_status device_open(struct device *device, cl_context cl, cl_device_id id, s
                         const struct logger *log);
 void device_close(struct device *device);
 
+/* Compute units that are alike on all vendors' GPUs: what shares local memory. Intel's drivers
+ * count parts of them. */
+unsigned device_units(const struct device *device);
+
 /* How many native vectors a CPU device, which is the host, holds in registers. */
 unsigned device_vector_registers(const struct device *device);
 
@@ -86,6 +90,13 @@ bool device_can(const struct device *device, enum capability capability);
 /* What arrays declared in a kernel may take: local_bytes, or more where CAP_LARGE_LOCAL is proven.
  */
 size_t device_static_local_bytes(const struct device *device);
+
+/* Intel's GPUs with matrix instructions can give each thread twice the registers, and then run half
+ * as many: programs are built so. */
+bool device_has_many_registers(const struct device *device);
+
+/* Work-items of a work-group, at most. */
+size_t device_largest_group(const struct device *device);
 
 /* Whether asking for CAP_BF16_TILE is worth it. Unlike asking, this leaves the process as it is. */
 bool device_has_bf16_tiles(const struct device *device);

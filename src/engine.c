@@ -40,8 +40,7 @@ bool engine_keeps_denormals(const struct device *device, const struct engine *en
     return engine->proof != CAP_MMA_AMD_MFMA || strncmp(device->architecture, "gfx90a", 6) != 0;
 }
 
-unsigned engine_k(const struct engine *engine, clat_dtype dtype) {
-    (void)engine;
+unsigned engine_k(clat_dtype dtype) {
     return dtype == CLAT_F32 ? 8 : 16;
 }
 
@@ -51,7 +50,7 @@ unsigned engine_chunk(clat_dtype dtype) {
 
 unsigned engine_fragment_registers(const struct engine *engine, clat_dtype dtype, size_t lefts,
                                    size_t rights) {
-    const size_t elements = (lefts * engine->m + rights * engine->n) * engine_k(engine, dtype);
+    const size_t elements = (lefts * engine->m + rights * engine->n) * engine_k(dtype);
     return (unsigned)(elements * clat_dtype_bytes(dtype) * engine->copies / engine->lanes / 4);
 }
 
@@ -65,7 +64,7 @@ void engine_define(struct text *defines, const struct device *device, const stru
 /* See MMA_SCRATCH in cl/mma/emulated.clh: matrices, once or twice, or two values of each lane. */
 size_t engine_scratch_bytes(const struct device *device, const struct engine *engine,
                             clat_dtype dtype, size_t lefts, size_t rights) {
-    const size_t k = engine_k(engine, dtype), copies = engine->copies;
+    const size_t k = engine_k(dtype), copies = engine->copies;
     if (device->emulated_engine == NULL)
         return 0;
     return (copies * k * (lefts * engine->m + rights * engine->n) + rights * 2 * engine->lanes) *

@@ -32,7 +32,7 @@ bool engine_takes(const struct engine *engine, clat_dtype dtype);
 bool engine_keeps_denormals(const struct device *device, const struct engine *engine);
 
 /* Depth of fragments; elements in 16 bytes. */
-unsigned engine_k(const struct engine *engine, clat_dtype dtype);
+unsigned engine_k(clat_dtype dtype);
 unsigned engine_chunk(clat_dtype dtype);
 
 /* Registers of a lane for fragments of left and right, side by side. */

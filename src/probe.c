@@ -141,6 +141,12 @@ static enum verdict run_probe(const struct device *device, const struct probe *p
     return verdict;
 }
 
+enum { OPTIONS_BYTES = 64 };
+
+static void build_options(char options[OPTIONS_BYTES], const struct device *device) {
+    snprintf(options, OPTIONS_BYTES, "-cl-std=CL1.2 -DLARGE_LOCAL=%zu", probe_large_local(device));
+}
+
 static enum verdict build_and_run(const struct device *device, const struct probe *probe) {
     /* Compilers made of clang go by the list of extensions, and PoCL's prints to stderr when it
      * refuses: no need to ask. Others, such as NVIDIA's, compile more than they report. */
@@ -152,8 +158,8 @@ static enum verdict build_and_run(const struct device *device, const struct prob
     cl_program program = clCreateProgramWithSource(device->cl, 1, &source, NULL, &err);
     if (err != CL_SUCCESS)
         return VERDICT_UNKNOWN;
-    char options[64];
-    snprintf(options, sizeof options, "-cl-std=CL1.2 -DLARGE_LOCAL=%zu", probe_large_local(device));
+    char options[OPTIONS_BYTES];
+    build_options(options, device);
     err = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
     enum verdict verdict = VERDICT_UNKNOWN;
     if (err == CL_SUCCESS)
@@ -165,7 +171,9 @@ static enum verdict build_and_run(const struct device *device, const struct prob
 }
 
 static struct cache_key probe_key(const struct device *device, const struct probe *probe) {
-    const char *const parts[] = {"probe",      probe->name,    probe->source,
+    char options[OPTIONS_BYTES];
+    build_options(options, device);
+    const char *const parts[] = {"probe",      probe->name,    probe->source,        options,
                                  device->name, device->driver, device->platform_name};
     return cache_key_of(sizeof parts / sizeof parts[0], parts);
 }

@@ -157,6 +157,14 @@ size_t device_static_local_bytes(const struct device *device) {
                : (size_t)device->local_bytes;
 }
 
+bool device_has_many_registers(const struct device *device) {
+    return device_can(device, CAP_MMA_INTEL_DPAS8) || device_can(device, CAP_MMA_INTEL_DPAS16);
+}
+
+size_t device_largest_group(const struct device *device) {
+    return device_has_many_registers(device) ? device->max_work_group / 2 : device->max_work_group;
+}
+
 /* ---------------------------------------------------------------- the table ---------------- */
 
 #define VALUES .in = {2048, 1, -3, 0.5f}

@@ -48,13 +48,11 @@ clat_status program_store_open(struct program_store *store, cl_context cl, struc
 }
 
 /* Plain OpenCL C 1.2 is what every device takes. Nothing that relaxes arithmetic: kernels rely on
- * infinities and NaNs. Intel's GPUs that have matrix instructions can give each thread twice the
- * registers, and run half as many: tiles for those fill them, and what the compiler cannot keep
- * there it does not unroll either. */
+ * infinities and NaNs. Tiles for Intel's matrix instructions fill twice the registers, and what the
+ * compiler cannot keep there it does not unroll either. */
 const char *program_options(const struct device *device) {
-    return device_can(device, CAP_MMA_INTEL_DPAS8) || device_can(device, CAP_MMA_INTEL_DPAS16)
-               ? "-cl-std=CL1.2 -cl-intel-256-GRF-per-thread"
-               : "-cl-std=CL1.2";
+    return device_has_many_registers(device) ? "-cl-std=CL1.2 -cl-intel-256-GRF-per-thread"
+                                             : "-cl-std=CL1.2";
 }
 
 void program_store_close(struct program_store *store) {

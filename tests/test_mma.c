@@ -423,7 +423,7 @@ static void test_engine(void **state) {
     const struct engine *engine = it->engine;
     if (!it->emulated && !device_can(&harness_context()->device, engine->proof))
         skip();
-    struct run run = {.it = it, .k = engine_k(engine, it->dtype)};
+    struct run run = {.it = it, .k = engine_k(it->dtype)};
     run.rows = LEFTS * engine->m;
     run.columns = SUBGROUPS * RIGHTS * engine->n;
     run.depth = STEPS * run.k;

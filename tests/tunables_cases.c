@@ -40,7 +40,9 @@ static uint64_t seed_of_run(void) {
 }
 
 /* A random choice moves to the front. */
+/* There are some: else a test of all of them would test nothing. */
 static void keep_sample(struct combinations *list, size_t samples, uint64_t seed) {
+    assert_true(list->count > 0);
     if (samples > list->count)
         samples = list->count;
     for (size_t i = 0; i < samples; i++) {

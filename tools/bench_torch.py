@@ -26,6 +26,7 @@ BURST_SECONDS, LEAD_SHARE, PAUSE_SECONDS = 0.015, 0.1, 0.03  # as in tools/measu
 F16, BF16 = 3, 4  # clat_dtype
 DTYPES = {"f16": F16, "bf16": BF16}
 CL_TRUE, CL_DEVICE_NAME, CL_DEVICE_TYPE, CL_DEVICE_TYPE_CPU = 1, 0x102B, 0x1000, 2
+CL_DEVICE_UUID_KHR, CL_UUID_SIZE_KHR = 0x106A, 16
 
 # ---- the library ----
 
@@ -87,6 +88,14 @@ class Library:
         kind = c.c_uint64()
         self.cl.clGetDeviceInfo(self.device, CL_DEVICE_TYPE, c.c_size_t(8), c.byref(kind), None)
         return bool(kind.value & CL_DEVICE_TYPE_CPU)
+
+    def device_uuid(self):
+        """In hexadecimal digits."""
+        uuid = c.create_string_buffer(CL_UUID_SIZE_KHR)
+        self.cl.clGetDeviceInfo(
+            self.device, CL_DEVICE_UUID_KHR, c.c_size_t(CL_UUID_SIZE_KHR), uuid, None
+        )
+        return uuid.raw.hex()
 
     def write(self, queue, buffer, offset, data, size):
         code = self.cl.clEnqueueWriteBuffer(
@@ -203,6 +212,21 @@ class Torch:
 
     def close(self):
         self.operands = None
+
+
+def use_same_card(library):
+    """PyTorch's list of cards may differ in order from OpenCL's."""
+    import torch
+
+    count = torch.cuda.device_count()
+    for index in range(count):
+        uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+        if str(uuid).replace("-", "").lower().endswith(library.device_uuid()) or (
+            uuid is None and count == 1
+        ):
+            torch.cuda.set_device(index)
+            return
+    sys.exit(f"PyTorch does not see the card {library.device_name()}")
 
 
 def torch_operands(ours):
@@ -425,6 +449,7 @@ def main():
         sys.exit("this device is a CPU: PyTorch's attention is compared on NVIDIA's cards")
     print(f"device  {library.device_name()}, clattice {library.clat.clat_version().decode()}")
     if options.peers:
+        use_same_card(library)
         print(f"peers   {torch_versions()}")
     rows = []
     for dtype in options.dtype:

@@ -76,7 +76,7 @@ static size_t most_registers(const struct engine *engine) {
 static bool fits_engine(const struct device *device, const struct engine *engine,
                         const struct attention *a, const int *values) {
     const size_t items = (size_t)values[T_SG] * engine->lanes;
-    return items <= device->max_work_group && items <= device->max_items[0] &&
+    return items <= device_largest_group(device) && items <= device->max_items[0] &&
            registers(engine, a, values) <= most_registers(engine) &&
            local_bytes(device, engine, a, values) <= device_static_local_bytes(device);
 }

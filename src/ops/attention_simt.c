@@ -44,19 +44,14 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const size_t tx = (size_t)values[T_TX], ty = (size_t)values[T_TY];
     const size_t rq = (size_t)values[T_RQ], rk = (size_t)values[T_RK], vc = (size_t)values[T_VC];
     const size_t accumulators = rq * (rk + round_up(a->head_dim, tx) / tx);
-    return tx * ty <= device->max_work_group && tx * ty <= device->max_items[0] && tx * ty >= 16 &&
-           rq * rk <= MAX_SCORES && accumulators <= MAX_ACCUMULATORS && vc % tx == 0 &&
-           tx * rk % vc == 0 && local_bytes(a, values) <= device->local_bytes;
+    return tx * ty <= device_largest_group(device) && tx * ty <= device->max_items[0] &&
+           tx * ty >= 16 && rq * rk <= MAX_SCORES && accumulators <= MAX_ACCUMULATORS &&
+           vc % tx == 0 && tx * rk % vc == 0 && local_bytes(a, values) <= device->local_bytes;
 }
 
 static void set(int *values, int tx, int ty, int rq, int rk, int dc, int vc) {
     values[T_TX] = tx, values[T_TY] = ty, values[T_RQ] = rq, values[T_RK] = rk;
     values[T_DC] = dc, values[T_VC] = vc;
-}
-
-/* Sizes of which one divides the other: no tile straddles the edge of a block. */
-static bool agree(int tile, uint32_t block) {
-    return (uint32_t)tile % block == 0 || block % (uint32_t)tile == 0;
 }
 
 static bool has_registers(const struct device *device, const int *values) {
@@ -66,12 +61,14 @@ static bool has_registers(const struct device *device, const int *values) {
 
 static bool suits(const struct device *device, const struct attention *a, const int *values,
                   bool whole_blocks, bool enough_groups) {
-    const int tile_q = values[T_TY] * values[T_RQ], tile_k = values[T_TX] * values[T_RK];
+    const size_t tile_q = (size_t)(values[T_TY] * values[T_RQ]);
+    const size_t tile_k = (size_t)(values[T_TX] * values[T_RK]);
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     return fits(device, a, values) && has_registers(device, values) &&
-           (!whole_blocks || (agree(tile_q, rows) && agree(tile_k, cols))) &&
-           (!enough_groups || attention_groups(a, (size_t)tile_q) >= device->compute_units);
+           (!whole_blocks ||
+            (attention_tiles_agree(tile_q, rows) && attention_tiles_agree(tile_k, cols))) &&
+           (!enough_groups || attention_groups(a, tile_q) >= device_units(device));
 }
 
 static void guess(const struct device *device, const void *problem, int *values) {

@@ -115,12 +115,12 @@ static bool fits(const struct device *device, const void *problem, const int *va
     if (engine == NULL)
         return false;
     const struct shape_of s = shape_of(engine, gemm, values);
-    const size_t depth = engine_k(engine, gemm->dtype);
+    const size_t depth = engine_k(gemm->dtype);
     return s.wm > 0 && s.wn > 0 && s.wm % engine->n == 0 && s.wn % engine->m == 0 &&
            s.wn % WIDEST == 0 && (size_t)values[T_BK] % (2 * depth) == 0 &&
            registers(engine, gemm, &s) <= engine->registers &&
            divides(s.items, s.line_a, s.tile_a) && divides(s.items, s.line_b, s.tile_b) &&
-           s.items <= device->max_work_group && s.items <= device->max_items[0] &&
+           s.items <= device_largest_group(device) && s.items <= device->max_items[0] &&
            (engine->async || values[T_STAGES] == 2) &&
            local_bytes(device, engine, gemm, values) <= device_static_local_bytes(device);
 }
@@ -161,7 +161,7 @@ static double cost_of(const struct device *device, const struct gemm *gemm,
     const int *values = preset->values;
     const double tiles = (double)ceil_div(gemm->m, (size_t)values[T_BM]) *
                          (double)ceil_div(gemm->n, (size_t)values[T_BN]) * (double)gemm->batch;
-    const double rounds = tiles / device->compute_units;
+    const double rounds = tiles / device_units(device);
     const double area = values[T_BM] * values[T_BN];
     const double lead = area > 128 * 128 ? 0.1 : 0.05;
     /* Deep steps of turned 32-bit operands take too many registers. */

@@ -70,8 +70,9 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const size_t items = work_items(values), pad = (size_t)values[T_PAD] * CHUNK;
     const size_t real = gemm_real_bytes(problem), tiles = 2 * bk * (bm + bn + 2 * pad);
     const size_t collected = ((size_t)values[T_SLICES] - 1) * (bm / tm) * bn;
-    return items >= MIN_ITEMS && items <= device->max_work_group && items <= device->max_items[0] &&
-           shares_tile(items, bm, bk) && shares_tile(items, bn, bk) &&
+    return items >= MIN_ITEMS && items <= device_largest_group(device) &&
+           items <= device->max_items[0] && shares_tile(items, bm, bk) &&
+           shares_tile(items, bn, bk) &&
            tm * tn * real / sizeof(float) <= most_accumulators(device) && collected <= tiles &&
            tiles * real <= device->local_bytes &&
            workspace_elements(problem, (size_t)values[T_SPLIT_K]) * (double)real <=
@@ -104,14 +105,8 @@ static const double SPLIT_COST = 1e6; /* another launch */
 enum {
     BUSY_ITEMS = 256,     /* work-items that make a compute unit busy */
     LEAST_SLICE = 256,    /* of k, for one of the work-groups that share it */
-    INTEL_UNITS = 8,      /* Intel's drivers count parts of what others call a compute unit */
     FEW_ACCUMULATORS = 32 /* where there may be no registers for more */
 };
-
-static double compute_units(const struct device *device) {
-    const double units = device->compute_units;
-    return device->vendor == VENDOR_INTEL && units > INTEL_UNITS ? units / INTEL_UNITS : units;
-}
 
 static bool has_registers(const struct device *device, const int *values) {
     return device->vendor == VENDOR_NVIDIA || device->vendor == VENDOR_AMD ||
@@ -124,7 +119,7 @@ static double cost(const struct device *device, const struct gemm *gemm, const i
     const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN];
     const double split = values[T_SPLIT_K], batch = (double)gemm->batch;
     const double tiles = (double)ceil_div(gemm->m, bm) * (double)ceil_div(gemm->n, bn) * batch;
-    const double rounds = ceil(tiles * split / compute_units(device));
+    const double rounds = ceil(tiles * split / device_units(device));
     const double busy = rounds * (double)work_items(values) / BUSY_ITEMS;
     const double multiply = rounds * (double)(bm * bn) * ((double)gemm->k / split + 64) /
                             (speed * (busy < 1 ? busy : 1));

@@ -5,8 +5,8 @@
                                       JSON file to write
 
 Prints a table of kernels and targets, then what failed. CLATTICE_VENDORS='dg2/*,*/gemm/mma'
-compiles only what matches one of the patterns TARGET/OPERATOR/IMPLEMENTATION. Results are kept
-beside REPORT: what has been compiled with the same compilers is not compiled again.
+compiles only what matches one of the patterns TARGET/OPERATOR/IMPLEMENTATION; JOBS=n so many at a
+time. Results are kept beside REPORT: what the same compilers have compiled is not compiled again.
 """
 
 import hashlib
@@ -77,11 +77,15 @@ def tool_versions(tools):
         words.append(subprocess.run([command, "--version"], capture_output=True, text=True,
                                     check=True).stdout)
     words.append(hashlib.sha256((tools / "root/usr/bin/ocloc").read_bytes()).hexdigest())
+    packages = ("libigc1", "libigdfcl1", "libigc-tools", "lld-19", "llvm-19", "spirv-tools")
+    words.append(subprocess.run(["dpkg-query", "-W", *packages], capture_output=True,
+                                text=True, check=False).stdout)
     return "".join(words)
 
 
 class Workshop:
-    """Compiles cases, remembering the results of earlier runs."""
+    """Compiles cases, remembering what earlier runs have compiled; what failed may have been the
+    machine's fault and is tried again."""
 
     def __init__(self, tools, memory):
         self.tools, self.memory = tools, memory
@@ -104,13 +108,15 @@ class Workshop:
         return self.known[key]
 
     def save(self):
-        self.memory.write_text(json.dumps(self.used))
+        self.memory.write_text(json.dumps({key: report for key, report in self.used.items()
+                                           if not report["errors"]}))
 
 
 def compile_all(cases, workshop, sources):
     """The reports, in the order of the cases. Those of one source are far apart, so that a slow
     compiler's do not come all at the end."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    jobs = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(lambda case: workshop.compile(case, sources / case["source"]), cases))
 
 
@@ -177,8 +183,10 @@ def main():
     sources, tools, report_file = (Path(word).resolve() for word in sys.argv[1:])
     cases = wanted_cases(json.loads((sources / "manifest.json").read_text()))
     workshop = Workshop(tools, report_file.with_name("compiled.json"))
-    reports = compile_all(cases, workshop, sources)
-    workshop.save()
+    try:
+        reports = compile_all(cases, workshop, sources)
+    finally:
+        workshop.save()
     results = [(case, report, judge(case, report)) for case, report in zip(cases, reports)]
     report_file.write_text(json.dumps(
         [dict(case, **report, wrong=wrong) for case, report, wrong in results], indent=1))

@@ -34,7 +34,10 @@ bring() { # what; says so, or refuses
 
 update_lists() {
     local as_root=
-    [ "$(id -u)" -eq 0 ] || as_root=sudo
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || refuse "the package lists are old: run apt-get update as root"
+        as_root=sudo
+    fi
     $as_root apt-get -q update >>"$log" 2>&1
 }
 
@@ -76,24 +79,21 @@ knows_all_targets() { # ptxas
     done
 }
 
+# Both from one place: an older disassembler does not know what a newer assembler makes.
 bring_cuda() {
-    if [ ! -x "$tools/bin/ptxas" ]; then
-        if command -v ptxas >/dev/null && knows_all_targets ptxas; then
-            ln -sf "$(command -v ptxas)" "$tools/bin/ptxas"
-        else
-            unpack_wheel nvidia-cuda-nvcc==13.5.37 ptxas
-        fi
-    fi
-    if [ ! -x "$tools/bin/nvdisasm" ]; then
-        if command -v nvdisasm >/dev/null; then
-            ln -sf "$(command -v nvdisasm)" "$tools/bin/nvdisasm"
-        else
-            unpack_wheel nvidia-cuda-nvdisasm==13.5.37 nvdisasm
-        fi
+    if [ -x "$tools/bin/ptxas" ] && [ -x "$tools/bin/nvdisasm" ]; then
+        return
+    elif command -v ptxas >/dev/null && command -v nvdisasm >/dev/null && knows_all_targets ptxas; then
+        ln -sf "$(command -v ptxas)" "$tools/bin/ptxas"
+        ln -sf "$(command -v nvdisasm)" "$tools/bin/nvdisasm"
+    else
+        unpack_wheel nvidia-cuda-nvcc==13.5.37 ptxas
+        unpack_wheel nvidia-cuda-nvdisasm==13.5.37 nvdisasm
     fi
 }
 
 : >"$log"
+[ "$(uname -m)" = x86_64 ] || refuse 'the compilers are there for x86-64 only'
 unpack_deb intel-opencl-icd
 unpack_deb libclc-19
 unpack_deb libclc-19-dev
