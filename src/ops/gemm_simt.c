@@ -52,13 +52,15 @@ static bool shares_tile(size_t items, size_t lines, size_t depth) {
 }
 
 /* Sums of f32 that one work-item keeps in registers, as compiled (make vendors): more are spilled,
- * and Intel's compiler may crash over them. */
+ * and Intel's compiler may crash over them. AMD's gfx10 and later have half the registers of gfx9.
+ */
 static size_t most_accumulators(const struct device *device) {
     switch (device->vendor) {
     case VENDOR_INTEL:
-        return MAX_ACCUMULATORS / 4;
+        return MAX_ACCUMULATORS / 8;
     case VENDOR_AMD:
-        return MAX_ACCUMULATORS / 2;
+        return strncmp(device->architecture, "gfx1", 4) == 0 ? MAX_ACCUMULATORS / 4
+                                                             : MAX_ACCUMULATORS / 2;
     default:
         return MAX_ACCUMULATORS;
     }

