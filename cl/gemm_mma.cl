@@ -35,6 +35,7 @@
 #include "common.clh"
 #include "gemm_params.clh"
 #include "gemm.clh"
+#include "gemm_tiles.clh"
 #define MMA_HALVES (TRANS_A > TRANS_B)
 #include "mma/mma.clh"
 
@@ -372,13 +373,8 @@ __kernel MMA_KERNEL(ITEMS) void gemm(GEMM_PARAMETERS)
     __local uint4 memory[MEMORY] __attribute__((aligned(1024)));
     MMA_SUBGROUP(self, SUBGROUPS, LEFTS, RIGHTS);
 
-    /* Tiles run down GROUP rows before they step to the next column. */
-    const uint tiles_m = (uint)((p.m + BM - 1) / BM), tiles_n = (uint)((p.n + BN - 1) / BN);
-    const uint tile = (uint)get_group_id(0), band = tile / (GROUP * tiles_n);
-    const uint within = tile % (GROUP * tiles_n);
-    const uint band_rows = min((uint)GROUP, tiles_m - band * GROUP);
-    const long row = (long)(band * GROUP + within % band_rows) * BM;
-    const long column = (long)(within / band_rows) * BN;
+    const struct place place = place_of(&p, (uint)get_group_id(0));
+    const long row = place.row, column = place.column;
 
     for (long batch = get_group_id(1); batch < p.batch; batch += get_num_groups(1)) {
         GEMM_OPERANDS(o, batch);

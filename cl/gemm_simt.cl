@@ -40,6 +40,7 @@
 #include "common.clh"
 #include "gemm_params.clh"
 #include "gemm.clh"
+#include "gemm_tiles.clh"
 
 #define CHUNK 4
 #define ITEMS_M (BM / TM)
@@ -375,12 +376,8 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
 #else
     const int item_m = in_slice / ITEMS_N, item_n = in_slice % ITEMS_N;
 #endif
-    /* Tiles run down GROUP rows before they step to the next column. */
-    const long tiles_m = (p.m + BM - 1) / BM, tiles_n = (p.n + BN - 1) / BN;
-    const long band = get_group_id(0) / (GROUP * tiles_n);
-    const long within = get_group_id(0) % (GROUP * tiles_n);
-    const long band_rows = min((long)GROUP, tiles_m - band * GROUP);
-    const long row = (band * GROUP + within % band_rows) * BM, column = within / band_rows * BN;
+    const struct place place = place_of(&p, (uint)get_group_id(0));
+    const long row = place.row, column = place.column;
 
     for (long n = get_group_id(1); n < p.batch * SPLIT_K; n += get_num_groups(1)) {
         GEMM_OPERANDS(o, n / SPLIT_K);

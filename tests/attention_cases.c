@@ -1,8 +1,12 @@
 #include "attention_cases.h"
 
+#include "context.h"
 #include "dtype.h"
+#include "mask_cases.h"
+#include "ops/attention.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -267,4 +271,35 @@ void attention_check(const char *name, const clat_attention_problem *problem,
     free(in);
     free(got);
     free(got_lse);
+}
+
+bool attention_is_declined(const clat_attention_problem *problem) {
+    const struct implementation *impl =
+        op_implementation(&attention_operation, problem->implementation);
+    struct attention attention;
+    char why[OP_WHY_BYTES];
+    assert_ok(attention_normalise(&attention, problem));
+    return !impl->supports(&harness_context()->device, &attention, why);
+}
+
+size_t attention_check_all(const char *name, const clat_attention_problem *problem,
+                           enum attention_layout layout, const char *const *masks,
+                           const struct attention_size *sizes, size_t n_sizes) {
+    size_t checked = 0;
+    for (; *masks != NULL; masks++)
+        for (size_t s = 0; s < n_sizes; s++) {
+            char label[192];
+            clat_attention_problem one = *problem;
+            one.seq_q = sizes[s].seq_q, one.seq_k = sizes[s].seq_k;
+            clat_mask *mask =
+                mask_case_named(*masks)->make((uint32_t)one.seq_q, (uint32_t)one.seq_k);
+            one.mask = mask;
+            snprintf(label, sizeof label, "%s, %s, %zu x %zu", name, *masks, one.seq_q, one.seq_k);
+            if (!attention_is_declined(&one)) {
+                attention_check(label, &one, layout, 1.0);
+                checked++;
+            }
+            clat_mask_release(mask);
+        }
+    return checked;
 }

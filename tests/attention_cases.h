@@ -22,4 +22,17 @@ enum attention_layout {
 void attention_check(const char *name, const clat_attention_problem *problem,
                      enum attention_layout layout, double range);
 
+struct attention_size {
+    size_t seq_q, seq_k;
+};
+
+/* attention_check for each of these masks (mask_cases.h; the list ends with NULL) and sizes, but
+ * for those that the problem's implementation declines; how many there were. */
+size_t attention_check_all(const char *name, const clat_attention_problem *problem,
+                           enum attention_layout layout, const char *const *masks,
+                           const struct attention_size *sizes, size_t n_sizes);
+
+/* What its implementation is not made for: many queries, or masks with lists. */
+bool attention_is_declined(const clat_attention_problem *problem);
+
 #endif

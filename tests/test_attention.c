@@ -46,36 +46,24 @@ static bool is_available(unsigned implementation) {
     return implementation == SIMT || harness_device_is_cpu();
 }
 
-/* What an implementation is not made for: many queries, or masks with lists. */
-static bool is_declined(const clat_attention_problem *problem) {
-    const struct implementation *impl =
-        op_implementation(&attention_operation, problem->implementation);
-    struct attention attention;
-    char why[OP_WHY_BYTES];
-    assert_ok(attention_normalise(&attention, problem));
-    return !impl->supports(&harness_context()->device, &attention, why);
-}
-
 /* Nothing, one, tile-1, tile, tile+1 (tiles are 16 or 8 queries by 16 keys), primes, several. */
-static const struct {
-    size_t seq_q, seq_k;
-} shapes[] = {{0, 5},
-              {5, 0},
-              {1, 1},
-              {15, 16},
-              {16, 17},
-              {17, 15},
-              {7, 9},
-              {31, 33},
-              {47, 97},
-              {64, 64},
-              {1, 50},
-              {50, 1},
-              {13, 128},
-              /* enough keys to be split */
-              {1, 1025},
-              {3, 700},
-              {4, 513}};
+static const struct attention_size shapes[] = {{0, 5},
+                                               {5, 0},
+                                               {1, 1},
+                                               {15, 16},
+                                               {16, 17},
+                                               {17, 15},
+                                               {7, 9},
+                                               {31, 33},
+                                               {47, 97},
+                                               {64, 64},
+                                               {1, 50},
+                                               {50, 1},
+                                               {13, 128},
+                                               /* enough keys to be split */
+                                               {1, 1025},
+                                               {3, 700},
+                                               {4, 513}};
 
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -268,21 +256,9 @@ static bool is_worthwhile(const struct variant_case *is) {
 
 static void test_variant(void **state) {
     const struct variant_case *is = *state;
-    clat_attention_problem problem = make_problem(is);
-    for (unsigned m = 0; is->variant->masks[m] != NULL; m++)
-        for (unsigned s = 0; s < N_SHAPES; s++) {
-            char name[128];
-            clat_mask *mask = mask_case_named(is->variant->masks[m])
-                                  ->make((uint32_t)shapes[s].seq_q, (uint32_t)shapes[s].seq_k);
-            problem.mask = mask;
-            problem.seq_q = shapes[s].seq_q;
-            problem.seq_k = shapes[s].seq_k;
-            snprintf(name, sizeof name, "%s, %s, %zu x %zu", is->name, is->variant->masks[m],
-                     problem.seq_q, problem.seq_k);
-            if (!is_declined(&problem))
-                attention_check(name, &problem, is->variant->layout, 1.0);
-            clat_mask_release(mask);
-        }
+    const clat_attention_problem problem = make_problem(is);
+    attention_check_all(is->name, &problem, is->variant->layout, is->variant->masks, shapes,
+                        N_SHAPES);
 }
 
 /* ---- further behaviour, on programs that the variants have built */
@@ -539,7 +515,7 @@ static void test_hidden(void **state) {
             struct head clean, head;
             problem.mask = mask;
             problem.scale = scales[m % 2];
-            if (is_declined(&problem)) {
+            if (attention_is_declined(&problem)) {
                 clat_mask_release(mask);
                 continue;
             }
@@ -637,7 +613,7 @@ static void test_ends_of_buffers(void **state) {
             problem.mask = mask;
             if (cases[c].guess && (n != MMA || !harness_device_is_cpu()))
                 problem.tunables = NULL;
-            if (is_declined(&problem)) {
+            if (attention_is_declined(&problem)) {
                 clat_mask_release(mask);
                 continue;
             }

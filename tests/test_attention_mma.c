@@ -53,9 +53,8 @@ static const struct variant guesses[] = {
     {"f16 d80, bigbird", NULL, CLAT_F16, 80, .batch = 1, .heads = 2, .masks = {"bigbird"}},
 };
 
-static const struct {
-    size_t seq_q, seq_k;
-} shapes[] = {{0, 5}, {5, 0}, {1, 1}, {16, 16}, {17, 33}, {33, 31}, {61, 97}, {100, 64}};
+static const struct attention_size shapes[] = {{0, 5},   {5, 0},   {1, 1},   {16, 16},
+                                               {17, 33}, {33, 31}, {61, 97}, {100, 64}};
 
 enum {
     N_VARIANTS = sizeof variants / sizeof *variants,
@@ -94,23 +93,17 @@ static clat_attention_problem make_problem(const struct engine_case *is) {
     return problem;
 }
 
+/* Nothing of this is declined. */
 static void test_variant(void **state) {
     const struct engine_case *is = *state;
     use_engine(is->engine);
-    clat_attention_problem problem = make_problem(is);
-    for (unsigned m = 0; is->variant->masks[m] != NULL; m++)
-        for (unsigned s = 0; s < N_SHAPES; s++) {
-            char name[160];
-            clat_mask *mask = mask_case_named(is->variant->masks[m])
-                                  ->make((uint32_t)shapes[s].seq_q, (uint32_t)shapes[s].seq_k);
-            problem.mask = mask;
-            problem.seq_q = shapes[s].seq_q;
-            problem.seq_k = shapes[s].seq_k;
-            snprintf(name, sizeof name, "%s, %s, %zu x %zu", is->name, is->variant->masks[m],
-                     problem.seq_q, problem.seq_k);
-            attention_check(name, &problem, is->variant->layout, 1.0);
-            clat_mask_release(mask);
-        }
+    const clat_attention_problem problem = make_problem(is);
+    size_t masks = 0;
+    while (is->variant->masks[masks] != NULL)
+        masks++;
+    const size_t checked = attention_check_all(is->name, &problem, is->variant->layout,
+                                               is->variant->masks, shapes, N_SHAPES);
+    assert_int_equal(checked, masks * N_SHAPES);
     use_engine(NULL);
 }
 

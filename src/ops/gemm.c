@@ -4,6 +4,7 @@
 #include "context.h"
 #include "engine.h"
 #include "plan.h"
+#include "sizes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -125,6 +126,15 @@ void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *ou
         pass_arg(pass, ARG_BUFFER, GEMM_ALPHAS, 0);
         pass_arg(pass, ARG_BUFFER, GEMM_BETAS, 0);
     }
+}
+
+void gemm_launch_tiles(const struct gemm *gemm, size_t bm, size_t bn, size_t items, size_t shares,
+                       struct pass *pass) {
+    pass->dims = 2;
+    pass->local[0] = items;
+    pass->local[1] = 1;
+    pass->global[0] = ceil_div(gemm->m, bm) * ceil_div(gemm->n, bn) * items;
+    pass->global[1] = smaller(gemm->batch * shares, GEMM_MAX_GRID_Y);
 }
 
 /* ---- running */

@@ -63,6 +63,14 @@ void gemm_print(const void *problem, struct text *out);
 void gemm_launch_common(const struct gemm *gemm, bool swapped, struct launch *out,
                         struct pass *pass);
 
+/* The shape of a launch for cl/gemm_tiles.clh: a work-group of `items` for each tile of bm x bn, in
+ * the second dimension as many as there are matrices, each `shares` times, or as the limit allows.
+ */
+void gemm_launch_tiles(const struct gemm *gemm, size_t bm, size_t bn, size_t items, size_t shares,
+                       struct pass *pass);
+
+enum { GEMM_MAX_GRID_Y = 65535 };
+
 /* The refusal that all implementations share: f64 on a device without. */
 bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm,
                          char why[OP_WHY_BYTES]);

@@ -24,8 +24,7 @@ static const struct tunable tunables[] = {GEMM_MMA_TUNABLES(TUNABLE_ROW)};
 enum {
     OTHER_REGISTERS = 32, /* addresses, counters */
     SLAB_PADDING = 8,     /* floats; as in the kernel */
-    WIDEST = 8,           /* neighbours of C that are written at a time */
-    MAX_GRID_Y = 65535
+    WIDEST = 8            /* neighbours of C that are written at a time */
 };
 
 static const struct engine *engine_of(const struct device *device, const struct gemm *gemm) {
@@ -193,13 +192,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
     struct pass *pass = &out->passes[out->n_passes++];
     gemm_launch_common(gemm, false, out, pass);
     engine_define(&out->defines, device, engine, gemm->dtype);
-    const size_t tiles =
-        ceil_div(gemm->m, (size_t)values[T_BM]) * ceil_div(gemm->n, (size_t)values[T_BN]);
-    pass->dims = 2;
-    pass->local[0] = shape_of(engine, gemm, values).items;
-    pass->local[1] = 1;
-    pass->global[0] = tiles * pass->local[0];
-    pass->global[1] = smaller(gemm->batch, MAX_GRID_Y);
+    gemm_launch_tiles(gemm, (size_t)values[T_BM], (size_t)values[T_BN],
+                      shape_of(engine, gemm, values).items, 1, pass);
     return CLAT_OK;
 }
 

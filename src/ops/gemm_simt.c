@@ -25,8 +25,7 @@ enum {
     CHUNK = 4,              /* elements a work-item loads at a time */
     MIN_ITEMS = 32,         /* smaller work-groups leave most of a GPU idle */
     MAX_ACCUMULATORS = 128, /* 32-bit registers for sums */
-    REDUCE_ITEMS = 64,
-    MAX_GRID_Y = 65535
+    REDUCE_ITEMS = 64
 };
 
 static size_t work_items(const int *values) {
@@ -105,14 +104,16 @@ enum { CHOICES = sizeof choices / sizeof *choices };
 static const double SPLIT_COST = 1e6; /* another launch */
 
 enum {
-    BUSY_ITEMS = 256,     /* work-items that make a compute unit busy */
-    LEAST_SLICE = 256,    /* of k, for one of the work-groups that share it */
-    FEW_ACCUMULATORS = 32 /* where there may be no registers for more */
+    BUSY_ITEMS = 256,  /* work-items that make a compute unit busy */
+    LEAST_SLICE = 256, /* of k, for one of the work-groups that share it */
+    FEW_ACCUMULATORS = 32
 };
 
-static bool has_registers(const struct device *device, const int *values) {
-    return device->vendor == VENDOR_NVIDIA || device->vendor == VENDOR_AMD ||
-           values[T_TM] * values[T_TN] <= FEW_ACCUMULATORS;
+/* Of vendors whose compilers have not been asked, GPUs may have few registers. */
+static size_t likely_accumulators(const struct device *device) {
+    const bool known = device->vendor == VENDOR_NVIDIA || device->vendor == VENDOR_AMD ||
+                       device->vendor == VENDOR_INTEL;
+    return known ? most_accumulators(device) : FEW_ACCUMULATORS;
 }
 
 /* Multiply-adds for which a compute unit has time until the whole product is done. */
@@ -141,8 +142,8 @@ static void guess(const struct device *device, const void *problem, int *values)
             tried[T_SPLIT_K] = split;
             const double time = cost(device, gemm, tried, choices[i].speed);
             if ((split > 1 && (device->is_cpu || gemm->k / (size_t)split < LEAST_SLICE)) ||
-                !has_registers(device, tried) || !fits(device, problem, tried) ||
-                (best > 0 && time >= best))
+                (size_t)(tried[T_TM] * tried[T_TN]) > likely_accumulators(device) ||
+                !fits(device, problem, tried) || (best > 0 && time >= best))
                 continue;
             best = time;
             memcpy(values, tried, sizeof tried);
@@ -163,7 +164,7 @@ static void add_reduction(const struct gemm *gemm, size_t depth, size_t split, s
     reduce->kernel = "reduce";
     reduce->local[0] = REDUCE_ITEMS;
     reduce->global[0] = round_up(gemm->m * gemm->n, REDUCE_ITEMS);
-    reduce->global[1] = smaller(gemm->batch, MAX_GRID_Y);
+    reduce->global[1] = smaller(gemm->batch, GEMM_MAX_GRID_Y);
 }
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
@@ -173,13 +174,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
     const size_t split = (size_t)values[T_SPLIT_K], bk = (size_t)values[T_BK];
     struct pass *pass = &out->passes[out->n_passes++];
     gemm_launch_common(gemm, false, out, pass);
-    const size_t tiles =
-        ceil_div(gemm->m, (size_t)values[T_BM]) * ceil_div(gemm->n, (size_t)values[T_BN]);
-    pass->dims = 2;
-    pass->local[0] = work_items(values);
-    pass->local[1] = 1;
-    pass->global[0] = tiles * pass->local[0];
-    pass->global[1] = smaller(gemm->batch * split, MAX_GRID_Y);
+    gemm_launch_tiles(gemm, (size_t)values[T_BM], (size_t)values[T_BN], work_items(values), split,
+                      pass);
     if (split > 1)
         add_reduction(gemm, round_up(ceil_div(gemm->k, split), bk), split, out);
     return CLAT_OK;
