@@ -4,8 +4,9 @@
 
 /* By priority among those that one device may have. Shapes and lanes as in cl/mma/. */
 const struct engine engines[] = {
-    {"nv_sm80", CAP_MMA_NV_SM80, 32, 8, 16, 1, 255, .bf16 = true, .tf32 = true, .async = true},
-    {"nv_sm75", CAP_MMA_NV_SM75, 32, 8, 16, 1, 255, .bf16 = false},
+    {"nv_sm80", CAP_MMA_NV_SM80, 32, 8, 16, 1, 255, .bf16 = true, .tf32 = true, .async = true,
+     .turns = true},
+    {"nv_sm75", CAP_MMA_NV_SM75, 32, 8, 16, 1, 255, .turns = true},
     {"intel_dpas16", CAP_MMA_INTEL_DPAS16, 16, 8, 16, 1, 128, .bf16 = true},
     {"intel_dpas8", CAP_MMA_INTEL_DPAS8, 8, 8, 8, 1, 128, .bf16 = true},
     {"amd_mfma", CAP_MMA_AMD_MFMA, 64, 16, 16, 1, 512, .bf16 = true},

@@ -13,6 +13,7 @@ struct engine {
     unsigned registers;   /* of a lane, 32 bits each */
     bool bf16, tf32;      /* also, beside f16 */
     bool async;           /* copies to local memory that bypass registers */
+    bool turns;           /* loads of turned 16-bit tiles are as fast as plain ones (MMA_TURNS) */
 };
 
 extern const struct engine engines[];

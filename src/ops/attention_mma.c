@@ -59,18 +59,9 @@ static size_t registers(const struct engine *engine, const struct attention *a, 
 /* Of an engine's registers: what is left holds operands and addresses. The latter are many where V
  * is loaded by elements (MMA_TURNS). Found by compiling for them, as `make vendors` does. */
 static size_t most_registers(const struct engine *engine) {
-    switch (engine->proof) {
-    case CAP_MMA_NV_SM75:
-    case CAP_MMA_NV_SM80:
+    if (engine->turns)
         return 200;
-    case CAP_MMA_INTEL_DPAS8:
-    case CAP_MMA_INTEL_DPAS16:
-        return 96;
-    case CAP_MMA_AMD_MFMA:
-        return 256;
-    default:
-        return 96;
-    }
+    return engine->registers > 256 ? 256 : 96;
 }
 
 static bool fits_engine(const struct device *device, const struct engine *engine,
@@ -89,8 +80,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
 
 /* More keys would take more addresses than registers are left, where V is loaded by elements. */
 static int most_keys(const struct engine *engine) {
-    const bool turns = engine->proof == CAP_MMA_NV_SM75 || engine->proof == CAP_MMA_NV_SM80;
-    return turns ? 128 : 32;
+    return engine->turns ? 128 : 32;
 }
 
 /* Fewer queries where there are no more. */
