@@ -88,3 +88,11 @@ const struct implementation *op_implementation(const struct operation *op, const
             return *impl;
     return NULL;
 }
+
+bool op_for_cpus(const struct device *device) {
+    return device->is_cpu;
+}
+
+bool op_for_gpus(const struct device *device) {
+    return !device->is_cpu;
+}

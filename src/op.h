@@ -133,6 +133,10 @@ struct implementation {
                           struct launch *out);
 };
 
+/* The usual answers to `prefers`. */
+bool op_for_cpus(const struct device *device);
+bool op_for_gpus(const struct device *device);
+
 struct trial_hooks; /* trial.h */
 
 struct operation {

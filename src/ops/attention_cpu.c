@@ -53,10 +53,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return device->is_cpu;
 }
 
-static bool prefers(const struct device *device) {
-    return device->is_cpu;
-}
-
 /* Read in place: no conversion, no gathering, no padding. */
 static bool may_read_in_place(const struct attention *a, const int *values) {
     return a->dtype == CLAT_F32 && attention_unit_features(a) &&
@@ -133,7 +129,7 @@ const struct implementation attention_cpu = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_cpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

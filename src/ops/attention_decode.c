@@ -40,10 +40,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return false;
 }
 
-static bool prefers(const struct device *device) {
-    return device->is_cpu;
-}
-
 static bool fits(const struct device *device, const void *problem, const int *values) {
     (void)device;
     (void)problem;
@@ -91,7 +87,7 @@ const struct implementation attention_decode = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_cpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

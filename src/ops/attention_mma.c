@@ -138,10 +138,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return false;
 }
 
-static bool prefers(const struct device *device) {
-    return !device->is_cpu;
-}
-
 /* Rows that begin at multiples of 16 bytes, if the offset is one. */
 static bool is_chunked(const struct attention *a, enum attention_role role) {
     size_t extent[4], stride[4];
@@ -195,7 +191,7 @@ const struct implementation attention_mma = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_gpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

@@ -104,10 +104,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return false;
 }
 
-static bool prefers(const struct device *device) {
-    return !device->is_cpu;
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     (void)device;
@@ -131,7 +127,7 @@ const struct implementation attention_simt = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_gpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

@@ -57,10 +57,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return false;
 }
 
-static bool prefers(const struct device *device) {
-    return device->is_cpu;
-}
-
 /* Mirrors the private arrays of the kernel: words of Q^T, S^T and O^T. */
 static bool fits(const struct device *device, const void *problem, const int *values) {
     (void)device;
@@ -131,7 +127,7 @@ const struct implementation attention_tile_cpu = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_cpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

@@ -95,10 +95,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return gemm_supports_dtype(device, problem, why);
 }
 
-static bool prefers(const struct device *device) {
-    return device->is_cpu;
-}
-
 /* In place, an element of A must be a word, a row of B whole vectors of words, and there must be as
  * many lines as a tile has. */
 static bool fits_in_place(const struct device *device, const struct gemm *gemm, const int *values) {
@@ -275,7 +271,7 @@ const struct implementation gemm_cpu = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_cpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

@@ -76,10 +76,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return false;
 }
 
-static bool prefers(const struct device *device) {
-    return device->is_cpu;
-}
-
 static bool fits(const struct device *device, const void *problem, const int *values) {
     bool swapped;
     const struct gemm gemm = oriented(problem, &swapped);
@@ -168,7 +164,7 @@ const struct implementation gemm_dot_cpu = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_cpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

@@ -57,10 +57,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return true;
 }
 
-static bool prefers(const struct device *device) {
-    return !device->is_cpu;
-}
-
 /* ---- geometry */
 
 /* What follows from the tunables for one type and engine. */
@@ -203,7 +199,7 @@ const struct implementation gemm_mma = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_gpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

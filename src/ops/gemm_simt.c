@@ -36,10 +36,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return gemm_supports_dtype(device, problem, why);
 }
 
-static bool prefers(const struct device *device) {
-    return !device->is_cpu;
-}
-
 /* Sums of all slices; 0 where k is not split. */
 static double workspace_elements(const struct gemm *gemm, size_t split) {
     return split > 1 ? (double)gemm->m * (double)gemm->n * (double)gemm->batch * (double)split : 0;
@@ -187,7 +183,7 @@ const struct implementation gemm_simt = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_gpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,

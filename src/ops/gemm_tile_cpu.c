@@ -88,10 +88,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return false;
 }
 
-static bool prefers(const struct device *device) {
-    return device->is_cpu;
-}
-
 static bool fits(const struct device *device, const void *problem, const int *values) {
     const struct gemm gemm = oriented(problem, values);
     const struct gemm_cut wanted = cut(device, &gemm, values);
@@ -158,7 +154,7 @@ const struct implementation gemm_tile_cpu = {
     .tunables = tunables,
     .n_tunables = T_COUNT,
     .supports = supports,
-    .prefers = prefers,
+    .prefers = op_for_cpus,
     .fits = fits,
     .guess = guess,
     .launch = launch,
