@@ -88,6 +88,7 @@ static bool verify_sample(const struct implementation *impl, clat_attention_prob
     if (!impl->supports(device, &attention, why))
         return false;
     struct combinations list = combinations_choose(impl, device, &attention, SAMPLES);
+    assert_true(harness_full() || list.count == SAMPLES);
     for (size_t i = 0; i < list.count; i++) {
         struct text tunables = {0};
         tunables_print(impl, list.values[i], &tunables);
