@@ -1,0 +1,560 @@
+/*
+ * Attention on Hopper's warpgroup matrix instructions, after Shah et al., "FlashAttention-3", 2024.
+ * A work-group stays and takes one query tile after the other from a counter. Its last warpgroup
+ * brings tiles of Q, K and V to local memory by TMA, the CW others compute, 64 queries each:
+ *
+ *                         BK keys                      DIM features
+ *                     +-------------+                +-------------+
+ *      DIM features   | K^T, local  |       BK keys  | V, local    |
+ *                     +-------------+                +-------------+
+ *     +------------+  +-------------+                +-------------+
+ *  64 | Q, local   |  | S, then P   |  registers, -> | O           |  registers
+ *     +------------+  +-------------+  left operand  +-------------+
+ *
+ * The tensor cores never wait for a softmax: S of a tile is multiplied while P V of the one before it
+ * still runs, and that while the softmax of this tile runs:
+ *
+ *     tensor cores    S(n)  P V(n - 1)   S(n + 1)  P V(n)   ...
+ *     registers       softmax(n)         softmax(n + 1)     ...
+ *
+ * Partial tiles of a mask come first, in a loop of their own: the other has no test.
+ *
+ * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
+ * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor cores.
+ * Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
+ * attention.clh for the others. The rows of all tensors are whole chunks of 16 bytes.
+ */
+#if !defined(CW) || !defined(BK) || !defined(STAGES) || !defined(Q_STAGES) || !defined(TURNS) ||   \
+    !defined(DIM) || !defined(NEGATIVE)
+#error "attention_wgmma.cl: CW, BK, STAGES, Q_STAGES, TURNS, DIM and NEGATIVE must be defined"
+#endif
+
+#include "common.clh"
+#define WGMMA_TYPE DTYPE
+#include "hopper.clh"
+
+#define BQ (64 * CW)
+
+#include "attention_params.clh"
+#include "attention.clh"
+
+#define GROUP (128 * (CW + 1))
+
+/* Of a work-item, dealt out anew: a multiprocessor has 65536, ptxas gives each as many at first. */
+#define REGISTERS_LOADING_1 96
+#define REGISTERS_COMPUTING_1 240
+#define REGISTERS_LOADING_2 56
+#define REGISTERS_COMPUTING_2 224
+#define REGISTERS_LOADING_3 32
+#define REGISTERS_COMPUTING_3 160
+#define REGISTERS_LOADING_4 32
+#define REGISTERS_COMPUTING_4 112
+
+/* Tiles are panels of 64 features, which is as far as a swizzle goes: [panel][line][64]. */
+#define PANELS ((DIM + 63) / 64)
+#define LINE_BYTES 128
+#define Q_BYTES (BQ * PANELS * LINE_BYTES)
+#define KV_BYTES (BK * PANELS * LINE_BYTES)
+
+/* Weights are 2^SLACK times as large as they should be until the end, so that far more of them are
+ * normal numbers of f16, whose largest is above 2^15; bf16 has f32's exponents. */
+#define SLACK PASTE(SLACK_, DTYPE)
+#define SLACK_f16 9
+#define SLACK_bf16 0
+
+/* ---- single instructions ---- */
+
+ALWAYS_INLINE float exp2_fast(float x)
+{
+    float r;
+    __asm__("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
+#define HEAVIER_0 "max"
+#define HEAVIER_1 "min"
+
+/* Of two scores the one that weighs more; NaN only where both are. */
+ALWAYS_INLINE float heavier(float a, float b)
+{
+    float r;
+    __asm__(PASTE(HEAVIER_, NEGATIVE) ".f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
+#define WEIGHTLESS (NEGATIVE ? INFINITY : -INFINITY) /* a score */
+
+ALWAYS_INLINE float shuffle_xor(float x, int lanes)
+{
+    float r;
+    __asm__ volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;"
+                     : "=f"(r)
+                     : "f"(x), "r"(lanes));
+    return r;
+}
+
+ALWAYS_INLINE float shuffle_from(float x, int lane)
+{
+    float r;
+    __asm__ volatile("shfl.sync.idx.b32 %0, %1, %2, 0x1f, 0xffffffff;"
+                     : "=f"(r)
+                     : "f"(x), "r"(lane));
+    return r;
+}
+
+/* A bit for each lane. */
+ALWAYS_INLINE uint lanes_where(bool is)
+{
+    uint lanes;
+    __asm__ volatile("{.reg .pred is;\n\tsetp.ne.s32 is, %1, 0;\n\t"
+                     "vote.sync.ballot.b32 %0, is, 0xffffffff;\n\t}"
+                     : "=r"(lanes)
+                     : "r"((int)is));
+    return lanes;
+}
+
+/* ---- barriers ---- */
+
+/* Of stages: `full` comes with their bytes, `free` with all warps that have read them. */
+#define K_FULL 0
+#define V_FULL (K_FULL + STAGES)
+#define Q_FULL (V_FULL + STAGES)
+#define TURN_FULL (Q_FULL + Q_STAGES)
+#define FREE (TURN_FULL + TURN_STAGES)
+#define K_FREE (FREE + K_FULL)
+#define V_FREE (FREE + V_FULL)
+#define Q_FREE (FREE + Q_FULL)
+#define TURN_FREE (FREE + TURN_FULL)
+#define N_BARRIERS (2 * FREE)
+#define TURN_STAGES 2
+
+/* Addresses in local memory, and the ring of turns (see tile_of_turn) that are taken next. */
+struct places {
+    uint q, k, v, barriers;
+    volatile __local int *turns;
+};
+
+/* Where the n-th of all tiles is in a ring of stages, and the parity of its round. */
+#define STAGE(n, stages) ((n) % (stages))
+#define PARITY(n, stages) ((n) / (stages) & 1)
+#define BARRIER(at, which, n, stages) ((at)->barriers + 8 * ((which) + STAGE(n, stages)))
+#define WAIT_FULL(at, which, n, stages)                                                            \
+    hopper_wait(BARRIER(at, which, n, stages), PARITY(n, stages))
+#define WAIT_FREE(at, which, n, stages)                                                            \
+    hopper_wait(BARRIER(at, which, n, stages), PARITY(n, stages) ^ 1)
+#define RELEASE(at, which, n, stages)                                                              \
+    if (get_local_id(0) % 32 == 0)                                                                 \
+    hopper_arrive(BARRIER(at, which, n, stages))
+
+/* ---- which query tile, and its key tiles ---- */
+
+/* The query tile that comes `turn`-th. Those of p.section heads at a time take turns: their K and V
+ * stay in the cache. Where later ones see more keys, the longest come first, so that what runs alone
+ * in the end is short. */
+ALWAYS_INLINE struct query_tile tile_of_turn(const struct attention_params *p, int turn)
+{
+    struct query_tile t;
+    const int heads = p->turns / p->query_tiles, size = p->section * p->query_tiles;
+    const int start = turn / size * p->section, rest = turn % size;
+    const int width = min(p->section, heads - start);
+    const int head = start + rest % width;
+    t.index = p->last_first ? p->query_tiles - 1 - rest / width : rest / width;
+    t.batch = head / p->heads;
+    t.head = head % p->heads;
+    t.first = t.index * BQ;
+    t.rows = min(BQ, p->seq_q - t.first);
+    return t;
+}
+
+/* The key tiles of a query tile by number, the partial ones first. */
+struct key_tiles {
+    int count, partial;
+    int at;   /* list: place of the first in it; band: first key */
+    int tail; /* band: the partial ones at its end, which come before those at its beginning */
+};
+
+ALWAYS_INLINE struct key_tiles key_tiles_of(const struct attention_params *p,
+                                            const struct query_tile *t, __global const uint *index)
+{
+    struct key_tiles k;
+#if MASK_LIST
+    const struct walk w = walk_start(p, t, index);
+    k.at = w.at, k.count = w.end - w.at, k.partial = w.partial_end - w.at, k.tail = 0;
+#else
+    const struct walk w = walk_start(p, t);
+    const int last_row = t->first + t->rows - 1;
+    const int limit = min(t->first + p->high, p->seq_k - 1); /* full tiles end here or before */
+    k.at = w.at;
+    k.count = max(0, (w.end - w.at + BK - 1) / BK);
+    const int head = clamp((last_row + p->low - w.at + BK - 1) / BK, 0, k.count);
+    k.tail = k.count - clamp((limit + 1 - w.at) / BK, head, k.count);
+    k.partial = head + k.tail;
+#endif
+    return k;
+}
+
+/* The first key of the n-th. From the end of a band to its beginning, but for the partial tiles. */
+ALWAYS_INLINE int first_key(const struct key_tiles *k, int n, __global const uint *tiles)
+{
+#if MASK_LIST
+    return (int)tiles[k->at + n] * BK;
+#else
+    const int place = n < k->tail      ? k->count - 1 - n
+                      : n < k->partial ? n - k->tail
+                                       : k->count - 1 - k->tail - (n - k->partial);
+    return k->at + place * BK;
+#endif
+}
+
+#if MASK_LIST
+#define KEY_TILES(p, t) key_tiles_of(&(p), &(t), index)
+#define FIRST_KEY(k, n) first_key(&(k), n, tiles)
+#else
+#define KEY_TILES(p, t) key_tiles_of(&(p), &(t), 0)
+#define FIRST_KEY(k, n) first_key(&(k), n, 0)
+#endif
+
+#include "attention_wgmma_exact.clh"
+#include "attention_wgmma_load.clh"
+
+/* ---- the products of a warpgroup ---- */
+
+/* A search in lists is a loop, which nothing that is being multiplied may be carried through. */
+#if MASK_LIST
+#define SLOW_MASK (!MASK_VECTORS)
+#else
+#define SLOW_MASK 0
+#endif
+
+#define N_SCORES (BK / 2) /* of a work-item; element j is row lane / 4 + j / 2 % 2 * 8, ... */
+#define N_OUTPUTS (DIM / 2)
+#define N_WEIGHTS (BK / 4)
+#define COLUMN(lane, j) ((j) / 4 * 8 + (lane) % 4 * 2 + (j) % 2)
+
+/* S = Q K^T, begun. */
+ALWAYS_INLINE void begin_scores(float *s, ulong q, ulong k)
+{
+    WGMMA_FENCE();
+    UNROLL for (int d = 0; d < DIM / 16; d++)
+    {
+        const ulong left = q + d / 4 * (BQ * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
+        const ulong right = k + d / 4 * (BK * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
+        if (d == 0)
+            WGMMA_SS_FIRST(BK, 0, 0, s, left, right);
+        else
+            WGMMA_SS(BK, 0, 0, s, left, right);
+    }
+    WGMMA_COMMIT();
+}
+
+/* O += P V, begun. */
+ALWAYS_INLINE void begin_outputs(float *out, const uint *weights, ulong v)
+{
+    WGMMA_FENCE();
+    UNROLL for (int n = 0; n < BK / 16; n++)
+        WGMMA_RS(DIM, 1, out, weights + 4 * n, v + n * WGMMA_STEP_MN);
+    WGMMA_COMMIT();
+}
+
+/* ---- softmax ---- */
+
+/* Scaled maxima of a work-item's two rows, and what they have added up so far. */
+struct rows_state {
+    float top[2], sum[2];
+};
+
+/* Scores become weights; `alpha` is what the rows' outputs so far are to be multiplied by. Tops are
+ * rounded, but the same number is subtracted from all scores, and cancels out in the end. */
+ALWAYS_INLINE void weigh(float *s, struct rows_state *rows, float *alpha, float log2_scale)
+{
+    const float scale = NEGATIVE ? -log2_scale : log2_scale;
+    UNROLL for (int r = 0; r < 2; r++)
+    {
+        float high = s[2 * r], high2 = s[2 * r + 1], sum = 0, sum2 = 0;
+        UNROLL for (int j = 4; j < N_SCORES; j += 4)
+        {
+            high = heavier(high, s[j + 2 * r]);
+            high2 = heavier(high2, s[j + 2 * r + 1]);
+        }
+        high = heavier(high, high2);
+        high = heavier(high, shuffle_xor(high, 1));
+        high = heavier(high, shuffle_xor(high, 2));
+        high = fmax(high * scale, rows->top[r]);
+        const float finite = high == -INFINITY ? 0.0f : high;
+        const float least = SLACK - finite;
+        alpha[r] = exp2_fast(rows->top[r] - finite);
+        rows->top[r] = high;
+        UNROLL for (int j = 2 * r; j < N_SCORES; j += 4)
+        {
+            s[j] = exp2_fast(fma(s[j], scale, least));
+            s[j + 1] = exp2_fast(fma(s[j + 1], scale, least));
+            sum += s[j];
+            sum2 += s[j + 1];
+        }
+        rows->sum[r] = fma(rows->sum[r], alpha[r], sum + sum2);
+    }
+}
+
+ALWAYS_INLINE void pack_weights(uint *weights, const float *s)
+{
+    UNROLL for (int i = 0; i < N_WEIGHTS; i++) weights[i] = hopper_pack(s[2 * i], s[2 * i + 1]);
+}
+
+ALWAYS_INLINE void rescale(float *out, const float *alpha)
+{
+    UNROLL for (int j = 0; j < N_OUTPUTS; j++) out[j] *= alpha[j / 2 % 2];
+}
+
+/* Scores of keys that do not exist or that the mask hides get no weight. `row` is the query of
+ * the work-item's first row. */
+#if !MASK_LIST
+ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
+                               const struct query_tile *t, int row, int key,
+                               __global const uint *words, int lane)
+{
+    const int base = key + COLUMN(lane, 0);
+    UNROLL for (int r = 0; r < 2; r++)
+    {
+        const int low = row + 8 * r + p->low - base;
+        const int high = min(row + 8 * r + p->high, p->seq_k - 1) - base;
+        UNROLL for (int j = 2 * r; j < N_SCORES; j += 4)
+        UNROLL for (int i = j; i < j + 2; i++)
+            s[i] = COLUMN(0, i) >= low && COLUMN(0, i) <= high ? s[i] : WEIGHTLESS;
+    }
+}
+#else
+ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
+                               const struct query_tile *t, int row, int key,
+                               __global const uint *words, int lane)
+{
+    const int last_row = p->seq_q - 1, last_key = p->seq_k - 1;
+#if MASK_VECTORS
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
+        const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
+        s[j] = (k <= last_key) & VISIBLE(*p, *t, words, i, k) ? s[j] : WEIGHTLESS;
+    }
+#else
+    /* A search's code is too long to be there once for each score: bits of a word first. */
+    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32))
+    {
+        uint seen = 0;
+        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
+        {
+            const int j = start + bit;
+            const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
+            if (k <= last_key && VISIBLE(*p, *t, words, i, k))
+                seen |= 1u << bit;
+        }
+        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
+            s[start + bit] = seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
+    }
+#endif
+}
+#endif
+
+/* ---- the results ---- */
+
+/* Two lanes, of which one is odd, change b of the even one for a of the odd one. */
+ALWAYS_INLINE void exchange(uint *a, uint *b, bool odd, int lanes)
+{
+    const uint got = as_uint(shuffle_xor(as_float(odd ? *a : *b), lanes));
+    *a = odd ? got : *a;
+    *b = odd ? *b : got;
+}
+
+/* Rounded outputs of the work-item's two rows. Four lanes have a row: they exchange what they hold of
+ * 32 features, and each stores a chunk of 8. */
+ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *out,
+                                 const float *inverse, int rows, int lane)
+{
+    const int quad = lane % 4;
+    const bool chunked = DIM % 32 == 0 && HEAD_DIM == DIM && (size_t)o % 16 == 0;
+    UNROLL for (int r = 0; r < 2; r++)
+    {
+        __global ushort *row = o + 8 * r * stride;
+        const bool exists = 8 * r < rows;
+#if DIM % 32 == 0
+        UNROLL for (int d = 0; d < DIM && chunked; d += 32)
+        {
+            uint w[4];
+            UNROLL for (int i = 0; i < 4; i++)
+            {
+                const float *x = out + d / 2 + 4 * i + 2 * r;
+                w[i] = hopper_pack(x[0] * inverse[r], x[1] * inverse[r]);
+            }
+            exchange(&w[0], &w[2], quad & 2, 2);
+            exchange(&w[1], &w[3], quad & 2, 2);
+            exchange(&w[0], &w[1], quad & 1, 1);
+            exchange(&w[2], &w[3], quad & 1, 1);
+            if (exists)
+                *(__global uint4 *)(row + d + 8 * quad) = (uint4)(w[0], w[1], w[2], w[3]);
+        }
+#endif
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS && !chunked; j += 4)
+        {
+            const uint pair = hopper_pack(out[j] * inverse[r], out[j + 1] * inverse[r]);
+            const int d = COLUMN(lane, j);
+            if (exists && d < HEAD_DIM) {
+                row[d] = (ushort)pair;
+                row[d + 1] = (ushort)(pair >> 16);
+            }
+        }
+    }
+}
+
+/* ---- the kernels ---- */
+
+/* Tensor maps and the counter of query tiles, for the launch that follows. */
+__kernel __attribute__((reqd_work_group_size(32, 1, 1))) void
+attention_prepare(__global const element *restrict q, __global const element *restrict k,
+                  __global const element *restrict v, const struct attention_params p,
+                  __global uchar *restrict workspace)
+{
+    __local ulong map[TENSOR_MAP_WORDS] __attribute__((aligned(128)));
+    const int batch = p.turns / p.query_tiles / p.heads;
+    make_map(workspace + MAP_Q, map, q, &p.q, p.seq_q, p.heads, batch, BQ);
+    make_map(workspace + MAP_K, map, k, &p.k, p.seq_k, p.heads / p.group, batch, BK);
+    make_map(workspace + MAP_V, map, v, &p.v, p.seq_k, p.heads / p.group, batch, BK);
+    if (get_local_id(0) == 0)
+        *(__global int *)(workspace + COUNTER) = 0;
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
+{
+    __local uchar tiles_memory[Q_STAGES * Q_BYTES + 2 * STAGES * KV_BYTES]
+        __attribute__((aligned(1024)));
+    __local ulong barriers[N_BARRIERS] __attribute__((aligned(16)));
+    __local int turns[TURN_STAGES];
+    const int item = get_local_id(0), lane = item % 32, warpgroup = item / 128;
+    const uint base = hopper_address(tiles_memory);
+    const struct places at = {base, base + Q_STAGES * Q_BYTES,
+                              base + Q_STAGES * Q_BYTES + STAGES * KV_BYTES,
+                              hopper_address(barriers), turns};
+    if (item == 0) {
+        NO_UNROLL for (int i = 0; i < N_BARRIERS; i++)
+            hopper_barrier_make(at.barriers + 8 * i, i < FREE ? 1 : 4 * CW);
+        hopper_fence_barriers();
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    if (warpgroup == CW) {
+        HOPPER_FEWER_REGISTERS(PASTE(REGISTERS_LOADING_, CW));
+        tensor_map_acquire(workspace + MAP_Q);
+        tensor_map_acquire(workspace + MAP_K);
+        tensor_map_acquire(workspace + MAP_V);
+        if (!(IS_ALIGNED(q, p.q) && IS_ALIGNED(k, p.k) && IS_ALIGNED(v, p.v)))
+            load_tiles(false, &p, &at, q, k, v, workspace MASK_NAMES);
+        else if (item == CW * 128)
+            load_tiles(true, &p, &at, q, k, v, workspace MASK_NAMES);
+    } else {
+        HOPPER_MORE_REGISTERS(PASTE(REGISTERS_COMPUTING_, CW));
+        uint n_turns = 0, n_keys = 0;
+        if (TURNS && warpgroup == 0)
+            HOPPER_ARRIVE(1, 256);
+        int turn = get_group_id(0);
+        while (turn < p.turns) {
+            const struct query_tile t = tile_of_turn(&p, turn);
+            const struct key_tiles keys = KEY_TILES(p, t);
+            const int line = warpgroup * 64 + item % 128 / 32 * 16 + lane / 4;
+            struct rows_state rows = {{-INFINITY, -INFINITY}, {0, 0}};
+            float out[N_OUTPUTS];
+            UNROLL for (int j = 0; j < N_OUTPUTS; j++) out[j] = 0;
+            WAIT_FULL(&at, Q_FULL, n_turns, Q_STAGES);
+            if (keys.count > 0) {
+                uint weights[N_WEIGHTS];
+                float alpha[2];
+                const ulong q_rows =
+                    WGMMA_K_MAJOR(at.q + STAGE(n_turns, Q_STAGES) * Q_BYTES + warpgroup * 64 * LINE_BYTES);
+#define K_ROWS WGMMA_K_MAJOR(at.k + STAGE(n_keys, STAGES) * KV_BYTES)
+#define V_COLUMNS                                                                                  \
+    WGMMA_MN_MAJOR(at.v + STAGE(n_keys - 1, STAGES) * KV_BYTES, BK * LINE_BYTES)
+#define MASK(n) mask_scores(s, &p, &t, t.first + line, FIRST_KEY(keys, n), MASK_WORDS, lane)
+                {
+                    float s[N_SCORES];
+                    WAIT_FULL(&at, K_FULL, n_keys, STAGES);
+                    begin_scores(s, q_rows, K_ROWS);
+                    WGMMA_WAIT(0);
+                    WGMMA_KEEP(BK, s);
+                    RELEASE(&at, K_FREE, n_keys, STAGES);
+                    if (keys.partial > 0)
+                        MASK(0);
+                    weigh(s, &rows, alpha, p.log2_scale);
+                    pack_weights(weights, s);
+                    n_keys++;
+                }
+#define STEP(n, masked)                                                                            \
+    {                                                                                              \
+        float s[N_SCORES];                                                                         \
+        WAIT_FULL(&at, K_FULL, n_keys, STAGES);                               \
+        if (TURNS)                                                                                 \
+            HOPPER_SYNC(1 + warpgroup, 256);                                                        \
+        begin_scores(s, q_rows, K_ROWS);                                                           \
+        WAIT_FULL(&at, V_FULL, n_keys - 1, STAGES);                               \
+        begin_outputs(out, weights, V_COLUMNS);                                                    \
+        if (TURNS)                                                                                 \
+            HOPPER_ARRIVE(1 + (warpgroup + 1) % CW, 256);                                           \
+        if (masked && SLOW_MASK)                                                                   \
+            WGMMA_WAIT(0);                                                                         \
+        else                                                                                       \
+            WGMMA_WAIT(1);                                                                         \
+        WGMMA_KEEP(BK, s);                                                                         \
+        RELEASE(&at, K_FREE, n_keys, STAGES);                                                             \
+        if (masked && SLOW_MASK)                                                                   \
+            WGMMA_KEEP(DIM, out);                                                                  \
+        if (masked)                                                                                \
+            MASK(n);                                                                               \
+        weigh(s, &rows, alpha, p.log2_scale);                                                      \
+        WGMMA_WAIT(0);                                                                             \
+        WGMMA_KEEP(DIM, out);                                                                      \
+        RELEASE(&at, V_FREE, n_keys - 1, STAGES);                                                             \
+        pack_weights(weights, s);                                                                  \
+        rescale(out, alpha);                                                                       \
+        n_keys++;                                                                                  \
+    }
+                int n = 1;
+                NO_UNROLL for (; n < keys.partial; n++)
+                    STEP(n, true)
+                NO_UNROLL for (; n < keys.count; n++)
+                    STEP(n, false)
+                RELEASE(&at, Q_FREE, n_turns, Q_STAGES);
+                WAIT_FULL(&at, V_FULL, n_keys - 1, STAGES);
+                begin_outputs(out, weights, V_COLUMNS);
+                WGMMA_WAIT(0);
+                WGMMA_KEEP(DIM, out);
+                RELEASE(&at, V_FREE, n_keys - 1, STAGES);
+            } else {
+                RELEASE(&at, Q_FREE, n_turns, Q_STAGES);
+            }
+            float inverse[2]; /* a query without any key has a sum of 0, and gets 0 */
+            uint odd = 0; /* rows that are to be computed again */
+            UNROLL for (int r = 0; r < 2; r++)
+            {
+                float doubt = 0;
+                rows.sum[r] += shuffle_xor(rows.sum[r], 1);
+                rows.sum[r] += shuffle_xor(rows.sum[r], 2);
+                inverse[r] = rows.sum[r] == 0 ? 0.0f : 1.0f / rows.sum[r];
+                UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
+                    doubt = fma(out[j], 0.0f, fma(out[j + 1], 0.0f, doubt));
+                if (!(doubt == 0) ||
+                    !(fabs(rows.top[r]) < LARGE_SCORE || rows.top[r] == -INFINITY))
+                    odd |= 1u << r;
+            }
+            __global ushort *o_tile =
+                (__global ushort *)o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq;
+            store_outputs(o_tile + line * p.o.seq, p.o.seq, out, inverse, t.rows - line, lane);
+#if LOGSUMEXP
+            UNROLL for (int r = 0; r < 2; r++)
+                if (lane % 4 == 0 && line + 8 * r < t.rows)
+                    lse[lse_offset(&p, &t) + line + 8 * r] =
+                        rows.sum[r] == 0 ? -INFINITY
+                                         : rows.top[r] * M_LN2_F + (log(rows.sum[r]) - SLACK * M_LN2_F);
+#endif
+            exact_rows(&p, &t, q, k, v, o LSE_NAME MASK_NAMES, odd, line - lane / 4, lane);
+            WAIT_FULL(&at, TURN_FULL, n_turns, TURN_STAGES);
+            turn = at.turns[STAGE(n_turns, TURN_STAGES)];
+            RELEASE(&at, TURN_FREE, n_turns, TURN_STAGES);
+            n_turns++;
+        }
+    }
+}
