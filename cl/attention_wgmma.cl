@@ -127,10 +127,10 @@ ALWAYS_INLINE uint lanes_where(bool is)
 #define N_BARRIERS (2 * FREE)
 #define TURN_STAGES 2
 
-/* Addresses in local memory, and the ring of turns (see tile_of_turn) that are taken next. */
+/* Addresses in local memory, and the ring of turns. */
 struct places {
     uint q, k, v, barriers;
-    volatile __local int *turns;
+    volatile __local int4 *turns;
 };
 
 /* Where the n-th of all tiles is in a ring of stages, and the parity of its round. */
@@ -147,24 +147,6 @@ struct places {
 
 /* ---- which query tile, and its key tiles ---- */
 
-/* The query tile that comes `turn`-th. Those of p.section heads at a time take turns: their K and V
- * stay in the cache. Where later ones see more keys, the longest come first, so that what runs alone
- * in the end is short. */
-ALWAYS_INLINE struct query_tile tile_of_turn(const struct attention_params *p, int turn)
-{
-    struct query_tile t;
-    const int heads = p->turns / p->query_tiles, size = p->section * p->query_tiles;
-    const int start = turn / size * p->section, rest = turn % size;
-    const int width = min(p->section, heads - start);
-    const int head = start + rest % width;
-    t.index = p->last_first ? p->query_tiles - 1 - rest / width : rest / width;
-    t.batch = head / p->heads;
-    t.head = head % p->heads;
-    t.first = t.index * BQ;
-    t.rows = min(BQ, p->seq_q - t.first);
-    return t;
-}
-
 /* The key tiles of a query tile by number, the partial ones first. */
 struct key_tiles {
     int count, partial;
@@ -172,12 +154,19 @@ struct key_tiles {
     int tail; /* band: the partial ones at its end, which come before those at its beginning */
 };
 
+/* A query tile, which is all that a work-group computes at a time. */
+struct turn {
+    int first, rows; /* queries; first < 0: there are no more turns */
+    int head, batch;
+    struct key_tiles keys;
+};
+
 ALWAYS_INLINE struct key_tiles key_tiles_of(const struct attention_params *p,
-                                            const struct query_tile *t, __global const uint *index)
+                                            const struct query_tile *t, __global const uint *list)
 {
     struct key_tiles k;
 #if MASK_LIST
-    const struct walk w = walk_start(p, t, index);
+    const struct walk w = walk_start(p, t, list);
     k.at = w.at, k.count = w.end - w.at, k.partial = w.partial_end - w.at, k.tail = 0;
 #else
     const struct walk w = walk_start(p, t);
@@ -192,11 +181,11 @@ ALWAYS_INLINE struct key_tiles key_tiles_of(const struct attention_params *p,
     return k;
 }
 
-/* The first key of the n-th. From the end of a band to its beginning, but for the partial tiles. */
-ALWAYS_INLINE int first_key(const struct key_tiles *k, int n, __global const uint *tiles)
+/* The first key of the n-th. Full ones go from the end of a band to its beginning. */
+ALWAYS_INLINE int first_key(const struct key_tiles *k, int n, __global const uint *list)
 {
 #if MASK_LIST
-    return (int)tiles[k->at + n] * BK;
+    return (int)list[k->at + n] * BK;
 #else
     const int place = n < k->tail      ? k->count - 1 - n
                       : n < k->partial ? n - k->tail
@@ -204,14 +193,59 @@ ALWAYS_INLINE int first_key(const struct key_tiles *k, int n, __global const uin
     return k->at + place * BK;
 #endif
 }
-
 #if MASK_LIST
-#define KEY_TILES(p, t) key_tiles_of(&(p), &(t), index)
-#define FIRST_KEY(k, n) first_key(&(k), n, tiles)
+#define FIRST_KEY(keys, n) first_key(&(keys), n, tiles)
+#define MASK_NAMES , index, tiles, words
 #else
-#define KEY_TILES(p, t) key_tiles_of(&(p), &(t), 0)
-#define FIRST_KEY(k, n) first_key(&(k), n, 0)
+#define FIRST_KEY(keys, n) first_key(&(keys), n, 0)
+#define MASK_NAMES
 #endif
+
+/* Query tiles of p.section heads at a time take turns: their K and V stay in the cache. Where later
+ * ones see more keys, the longest come first, so that what runs alone in the end is short. */
+ALWAYS_INLINE struct turn turn_of(const struct attention_params *p, int number MASK_PARAMETERS)
+{
+    struct turn turn;
+    struct query_tile t;
+    const int heads = p->turns / p->query_tiles, size = p->section * p->query_tiles;
+    const int start = number / size * p->section, rest = number % size;
+    const int width = min(p->section, heads - start), head = start + rest % width;
+    t.index = p->last_first ? p->query_tiles - 1 - rest / width : rest / width;
+    t.batch = head / p->heads;
+    t.head = head % p->heads;
+    t.first = t.index * BQ;
+    t.rows = min(BQ, p->seq_q - t.first);
+    turn.first = number < p->turns ? t.first : -1;
+    turn.rows = t.rows, turn.head = t.head, turn.batch = t.batch;
+#if MASK_LIST
+    if (turn.first >= 0)
+        turn.keys = key_tiles_of(p, &t, index);
+#else
+    turn.keys = key_tiles_of(p, &t, 0);
+#endif
+    return turn;
+}
+
+ALWAYS_INLINE void write_turn(const struct places *at, uint n_turns, const struct turn *turn)
+{
+    volatile __local int4 *to = at->turns + 2 * STAGE(n_turns, TURN_STAGES);
+    to[0] = (int4)(turn->first, turn->rows, turn->head, turn->batch);
+    to[1] = (int4)(turn->keys.count, turn->keys.partial, turn->keys.at, turn->keys.tail);
+}
+
+/* Element of logsumexp for its first query. */
+ALWAYS_INLINE long lse_row(const struct attention_params *p, const struct turn *turn)
+{
+    return p->lse_offset + ((long)turn->batch * p->heads + turn->head) * p->seq_q + turn->first;
+}
+
+ALWAYS_INLINE struct turn read_turn(const struct places *at, uint n_turns)
+{
+    volatile __local int4 *from = at->turns + 2 * STAGE(n_turns, TURN_STAGES);
+    const int4 a = from[0], b = from[1];
+    const struct turn turn = {a.x, a.y, a.z, a.w, {b.x, b.y, b.z, b.w}};
+    return turn;
+}
 
 #include "attention_wgmma_exact.clh"
 #include "attention_wgmma_load.clh"
@@ -267,31 +301,26 @@ struct rows_state {
 ALWAYS_INLINE void weigh(float *s, struct rows_state *rows, float *alpha, float log2_scale)
 {
     const float scale = NEGATIVE ? -log2_scale : log2_scale;
+    float high[4] = {s[0], s[1], s[2], s[3]}, least[2], sum[4] = {0, 0, 0, 0};
+    UNROLL for (int j = 4; j < N_SCORES; j++) high[j % 4] = heavier(high[j % 4], s[j]);
     UNROLL for (int r = 0; r < 2; r++)
     {
-        float high = s[2 * r], high2 = s[2 * r + 1], sum = 0, sum2 = 0;
-        UNROLL for (int j = 4; j < N_SCORES; j += 4)
-        {
-            high = heavier(high, s[j + 2 * r]);
-            high2 = heavier(high2, s[j + 2 * r + 1]);
-        }
-        high = heavier(high, high2);
-        high = heavier(high, shuffle_xor(high, 1));
-        high = heavier(high, shuffle_xor(high, 2));
-        high = fmax(high * scale, rows->top[r]);
-        const float finite = high == -INFINITY ? 0.0f : high;
-        const float least = SLACK - finite;
+        float top = heavier(high[2 * r], high[2 * r + 1]);
+        top = heavier(top, shuffle_xor(top, 1));
+        top = heavier(top, shuffle_xor(top, 2));
+        top = fmax(top * scale, rows->top[r]);
+        const float finite = top == -INFINITY ? 0.0f : top;
         alpha[r] = exp2_fast(rows->top[r] - finite);
-        rows->top[r] = high;
-        UNROLL for (int j = 2 * r; j < N_SCORES; j += 4)
-        {
-            s[j] = exp2_fast(fma(s[j], scale, least));
-            s[j + 1] = exp2_fast(fma(s[j + 1], scale, least));
-            sum += s[j];
-            sum2 += s[j + 1];
-        }
-        rows->sum[r] = fma(rows->sum[r], alpha[r], sum + sum2);
+        least[r] = SLACK - finite;
+        rows->top[r] = top;
     }
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
+        s[j] = exp2_fast(fma(s[j], scale, least[j / 2 % 2]));
+        sum[j % 4] += s[j];
+    }
+    UNROLL for (int r = 0; r < 2; r++)
+        rows->sum[r] = fma(rows->sum[r], alpha[r], sum[2 * r] + sum[2 * r + 1]);
 }
 
 ALWAYS_INLINE void pack_weights(uint *weights, const float *s)
@@ -308,7 +337,7 @@ ALWAYS_INLINE void rescale(float *out, const float *alpha)
  * the work-item's first row. */
 #if !MASK_LIST
 ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
-                               const struct query_tile *t, int row, int key,
+                               const struct turn *turn, int row, int key,
                                __global const uint *words, int lane)
 {
     const int base = key + COLUMN(lane, 0);
@@ -323,7 +352,7 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
 }
 #else
 ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
-                               const struct query_tile *t, int row, int key,
+                               const struct turn *turn, int row, int key,
                                __global const uint *words, int lane)
 {
     const int last_row = p->seq_q - 1, last_key = p->seq_k - 1;
@@ -331,7 +360,7 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
     UNROLL for (int j = 0; j < N_SCORES; j++)
     {
         const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
-        s[j] = (k <= last_key) & VISIBLE(*p, *t, words, i, k) ? s[j] : WEIGHTLESS;
+        s[j] = (k <= last_key) & VISIBLE(*p, *turn, words, i, k) ? s[j] : WEIGHTLESS;
     }
 #else
     /* A search's code is too long to be there once for each score: bits of a word first. */
@@ -342,7 +371,7 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
         {
             const int j = start + bit;
             const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
-            if (k <= last_key && VISIBLE(*p, *t, words, i, k))
+            if (k <= last_key && VISIBLE(*p, *turn, words, i, k))
                 seen |= 1u << bit;
         }
         UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
@@ -425,7 +454,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
     __local uchar tiles_memory[Q_STAGES * Q_BYTES + 2 * STAGES * KV_BYTES]
         __attribute__((aligned(1024)));
     __local ulong barriers[N_BARRIERS] __attribute__((aligned(16)));
-    __local int turns[TURN_STAGES];
+    __local int4 turns[2 * TURN_STAGES];
     const int item = get_local_id(0), lane = item % 32, warpgroup = item / 128;
     const uint base = hopper_address(tiles_memory);
     const struct places at = {base, base + Q_STAGES * Q_BYTES,
@@ -449,19 +478,22 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
             load_tiles(true, &p, &at, q, k, v, workspace MASK_NAMES);
     } else {
         HOPPER_MORE_REGISTERS(PASTE(REGISTERS_COMPUTING_, CW));
-        uint n_turns = 0, n_keys = 0;
+        const int line = warpgroup * 64 + item % 128 / 32 * 16 + lane / 4;
+        uint n_keys = 0;
         if (TURNS && warpgroup == 0)
             HOPPER_ARRIVE(1, 256);
-        int turn = get_group_id(0);
-        while (turn < p.turns) {
-            const struct query_tile t = tile_of_turn(&p, turn);
-            const struct key_tiles keys = KEY_TILES(p, t);
-            const int line = warpgroup * 64 + item % 128 / 32 * 16 + lane / 4;
+        NO_UNROLL for (uint n_turns = 0;; n_turns++)
+        {
+            WAIT_FULL(&at, TURN_FULL, n_turns, TURN_STAGES);
+            const struct turn turn = read_turn(&at, n_turns);
+            RELEASE(&at, TURN_FREE, n_turns, TURN_STAGES);
+            if (turn.first < 0)
+                return;
             struct rows_state rows = {{-INFINITY, -INFINITY}, {0, 0}};
             float out[N_OUTPUTS];
             UNROLL for (int j = 0; j < N_OUTPUTS; j++) out[j] = 0;
             WAIT_FULL(&at, Q_FULL, n_turns, Q_STAGES);
-            if (keys.count > 0) {
+            if (turn.keys.count > 0) {
                 uint weights[N_WEIGHTS];
                 float alpha[2];
                 const ulong q_rows =
@@ -469,7 +501,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
 #define K_ROWS WGMMA_K_MAJOR(at.k + STAGE(n_keys, STAGES) * KV_BYTES)
 #define V_COLUMNS                                                                                  \
     WGMMA_MN_MAJOR(at.v + STAGE(n_keys - 1, STAGES) * KV_BYTES, BK * LINE_BYTES)
-#define MASK(n) mask_scores(s, &p, &t, t.first + line, FIRST_KEY(keys, n), MASK_WORDS, lane)
+#define MASK(key) mask_scores(s, &p, &turn, turn.first + line, key, MASK_WORDS, lane)
                 {
                     float s[N_SCORES];
                     WAIT_FULL(&at, K_FULL, n_keys, STAGES);
@@ -477,8 +509,8 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
                     WGMMA_WAIT(0);
                     WGMMA_KEEP(BK, s);
                     RELEASE(&at, K_FREE, n_keys, STAGES);
-                    if (keys.partial > 0)
-                        MASK(0);
+                    if (turn.keys.partial > 0)
+                        MASK(FIRST_KEY(turn.keys, 0));
                     weigh(s, &rows, alpha, p.log2_scale);
                     pack_weights(weights, s);
                     n_keys++;
@@ -486,6 +518,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
 #define STEP(n, masked)                                                                            \
     {                                                                                              \
         float s[N_SCORES];                                                                         \
+        const int key = masked ? FIRST_KEY(turn.keys, n) : 0;                                      \
         WAIT_FULL(&at, K_FULL, n_keys, STAGES);                               \
         if (TURNS)                                                                                 \
             HOPPER_SYNC(1 + warpgroup, 256);                                                        \
@@ -503,7 +536,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
         if (masked && SLOW_MASK)                                                                   \
             WGMMA_KEEP(DIM, out);                                                                  \
         if (masked)                                                                                \
-            MASK(n);                                                                               \
+            MASK(key);                                                                               \
         weigh(s, &rows, alpha, p.log2_scale);                                                      \
         WGMMA_WAIT(0);                                                                             \
         WGMMA_KEEP(DIM, out);                                                                      \
@@ -513,9 +546,9 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
         n_keys++;                                                                                  \
     }
                 int n = 1;
-                NO_UNROLL for (; n < keys.partial; n++)
+                NO_UNROLL for (; n < turn.keys.partial; n++)
                     STEP(n, true)
-                NO_UNROLL for (; n < keys.count; n++)
+                NO_UNROLL for (; n < turn.keys.count; n++)
                     STEP(n, false)
                 RELEASE(&at, Q_FREE, n_turns, Q_STAGES);
                 WAIT_FULL(&at, V_FULL, n_keys - 1, STAGES);
@@ -541,20 +574,16 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
                     odd |= 1u << r;
             }
             __global ushort *o_tile =
-                (__global ushort *)o + head_offset(&p.o, t.batch, t.head) + t.first * p.o.seq;
-            store_outputs(o_tile + line * p.o.seq, p.o.seq, out, inverse, t.rows - line, lane);
+                (__global ushort *)o + head_offset(&p.o, turn.batch, turn.head) + turn.first * p.o.seq;
+            store_outputs(o_tile + line * p.o.seq, p.o.seq, out, inverse, turn.rows - line, lane);
 #if LOGSUMEXP
             UNROLL for (int r = 0; r < 2; r++)
-                if (lane % 4 == 0 && line + 8 * r < t.rows)
-                    lse[lse_offset(&p, &t) + line + 8 * r] =
+                if (lane % 4 == 0 && line + 8 * r < turn.rows)
+                    lse[lse_row(&p, &turn) + line + 8 * r] =
                         rows.sum[r] == 0 ? -INFINITY
                                          : rows.top[r] * M_LN2_F + (log(rows.sum[r]) - SLACK * M_LN2_F);
 #endif
-            exact_rows(&p, &t, q, k, v, o LSE_NAME MASK_NAMES, odd, line - lane / 4, lane);
-            WAIT_FULL(&at, TURN_FULL, n_turns, TURN_STAGES);
-            turn = at.turns[STAGE(n_turns, TURN_STAGES)];
-            RELEASE(&at, TURN_FREE, n_turns, TURN_STAGES);
-            n_turns++;
+            exact_rows(&p, &turn, q, k, v, o LSE_NAME MASK_NAMES, odd, line - lane / 4, lane);
         }
     }
 }

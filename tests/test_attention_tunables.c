@@ -18,7 +18,8 @@
 enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
 static const struct implementation *const implementations[] = {
-    &attention_cpu, &attention_simt, &attention_decode, &attention_tile_cpu, &attention_mma};
+    &attention_cpu,      &attention_simt, &attention_decode,
+    &attention_tile_cpu, &attention_mma,  &attention_wgmma};
 
 enum { N_IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
@@ -35,10 +36,12 @@ static clat_attention_problem make_problem(unsigned variant) {
 
 /* Those that take nothing else. */
 static void make_native(const struct implementation *impl, clat_attention_problem *problem) {
-    if (impl != &attention_tile_cpu && impl != &attention_mma)
+    if (impl != &attention_tile_cpu && impl != &attention_mma && impl != &attention_wgmma)
         return;
     if (impl == &attention_tile_cpu || problem->dtype != CLAT_BF16)
-        problem->dtype = impl == &attention_mma ? CLAT_F16 : CLAT_BF16;
+        problem->dtype = impl == &attention_tile_cpu ? CLAT_BF16 : CLAT_F16;
+    if (impl == &attention_wgmma)
+        problem->head_dim = (problem->head_dim + 7) / 8 * 8;
     problem->precision = CLAT_PRECISION_NATIVE;
 }
 
