@@ -40,7 +40,7 @@ static double flops(const void *problem) {
 }
 
 static const struct implementation *const implementations[] = {
-    &gemm_tile_cpu, &gemm_dot_cpu, &gemm_cpu, &gemm_mma, &gemm_simt, NULL};
+    &gemm_tile_cpu, &gemm_dot_cpu, &gemm_cpu, &gemm_wgmma, &gemm_mma, &gemm_simt, NULL};
 
 const struct operation gemm_operation = {
     .name = "gemm",

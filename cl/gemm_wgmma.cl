@@ -1,0 +1,521 @@
+/*
+ * GEMM on Hopper: products of warpgroups, fed by tensor maps. hopper.clh has the vocabulary.
+ *
+ * Work-groups stay and walk over tiles of C, BM x BN each. Their first warpgroup brings operands,
+ * a line of 128 bytes along k (or 64 lines of k) at a time, into a ring of STAGES pairs of tiles;
+ * the others multiply, each a part of the tile's rows.
+ *
+ *     producer     a pair of tiles ----------> ring of STAGES pairs     waits until one is empty
+ *     consumer 1   rows 0 .. BM/2       ring -> sums in registers       waits until one is full
+ *     consumer 2   rows BM/2 .. BM                                      BM = 64: consumer 1 alone
+ *
+ * While consumers bring a tile to C, the producer is ahead in the next one.
+ *
+ * Tensor maps are made by each work-group, in its place of the workspace: the host does not know
+ * addresses. They take multiples of 16 bytes: an operand whose start or stride is none is brought
+ * by the work-items of the producer, aligned vectors shifted into place. Sums go to C by a map too,
+ * through a stage in local memory of which half is on its way while the other is filled; what needs
+ * more than a factor, or is not aligned, goes row by row, by ordinary stores.
+ *
+ * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k, which leave their
+ * sums in the workspace; kernel `reduce` adds them up.
+ *
+ *     workspace: maps of each work-group, then from p.sums_at on sums [tile][slice][BM][BN]
+ *
+ * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K; WGMMA_TYPE (hopper.clh);
+ * gemm.clh for the rest of the variant, without lists of offsets. tf32 is K-major only: A plain, B
+ * transposed.
+ */
+#if !defined(BM) || !defined(BN) || !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
+#error "gemm_wgmma.cl: BM, BN, STAGES, GROUP and SPLIT_K must be defined"
+#endif
+
+#include "common.clh"
+#include "gemm_params.clh"
+#include "gemm.clh"
+#include "gemm_tiles.clh"
+#include "hopper.clh"
+
+#define CONSUMERS (BM == 64 ? 1 : 2)
+#define WARPGROUP 128
+#define ITEMS (WARPGROUP * (1 + CONSUMERS))
+#define BLOCKS (BM / CONSUMERS / 64) /* of 64 rows of a consumer */
+
+/* A tile is lines of 128 bytes: along k, a step deep, or 64 rows or columns of C, one for each k of
+ * a step, block by block. */
+#define LINE 128
+#define BLOCK (64 * LINE)
+#define STEPS 4 /* products of a pair of tiles */
+#if WGMMA_IS(tf32)
+#define BYTES 4
+#define MAP_ELEMENTS HOPPER_32_BITS
+#else
+#define BYTES 2
+#define MAP_ELEMENTS HOPPER_16_BITS
+#endif
+#define BK (LINE / BYTES)
+#define MN_A TRANS_A
+#if TRANS_B
+#define MN_B 0
+#else
+#define MN_B 1
+#endif
+#define TILE_A (BM * LINE)
+#define TILE_B (BN * LINE)
+#define STAGE (TILE_A + TILE_B)
+
+/* Where sums pass on their way to C: 64 rows x 128 columns of 16 bits, or rows of 64 floats. */
+#define STAGING (4 * SLAB * 4)
+#define SLAB (16 * 64) /* floats, of a warp */
+
+/* Neighbours of C that one work-item writes: 16 bytes. */
+#define WIDE_f32 4
+#define WIDE_f16 8
+#define WIDE_bf16 8
+#define WIDE PASTE(WIDE_, DTYPE_C)
+
+#define IS_none 1
+#define IS_16_f16 1
+#define IS_16_bf16 1
+#if !BIAS && PASTE(IS_, ACTIVATION) && PASTE(IS_16_, DTYPE_C)
+#define PLAIN_C 1
+#else
+#define PLAIN_C 0
+#endif
+
+DEFINE_FINISH(1)
+DEFINE_FINISH_ALIGNED(WIDE)
+
+enum map { MAP_A, MAP_B, MAP_C, MAPS };
+
+/* ---- what to do ---- */
+
+/* A tile of C, or a slice of it: steps `first` to `end` of k. */
+struct work {
+    long batch;
+    struct place place;
+    int first, end;
+    long sums; /* index of the slice; -1: a whole tile */
+};
+
+static inline uint tiles_of(const struct gemm_params *p)
+{
+    return (uint)((p->m + BM - 1) / BM) * (uint)((p->n + BN - 1) / BN);
+}
+
+static inline uint all_work(const struct gemm_params *p)
+{
+    const uint tiles = tiles_of(p) * (uint)p->batch;
+    return SPLIT_K == 1 ? tiles : (uint)p->whole + (tiles - (uint)p->whole) * SPLIT_K;
+}
+
+static inline struct work work_of(const struct gemm_params *p, uint index, int steps)
+{
+    const uint whole = SPLIT_K == 1 ? index + 1 : (uint)p->whole, tiles = tiles_of(p);
+    const uint tile = index < whole ? index : whole + (index - whole) / SPLIT_K;
+    const int slice = index < whole ? 0 : (index - whole) % SPLIT_K;
+    const int depth = index < whole ? steps : (steps + SPLIT_K - 1) / SPLIT_K;
+    struct work w;
+    w.batch = tile / tiles;
+    w.place = place_of(p, tile % tiles);
+    w.first = min(slice * depth, steps), w.end = min(w.first + depth, steps);
+    w.sums = index < whole ? -1 : (long)index - whole;
+    return w;
+}
+
+/* ---- tensor maps ---- */
+
+/* Which operands maps can describe; C only when it takes nothing but a factor. */
+struct mapped {
+    bool a, b, c;
+};
+
+static inline bool is_aligned(__global const void *start, long ld, long stride, long bytes)
+{
+    return (((size_t)start | (size_t)(ld * bytes) | (size_t)(stride * bytes)) % 16) == 0;
+}
+
+static inline struct mapped mapped_of(const struct gemm_params *p, const struct gemm_operands *o)
+{
+    struct mapped mapped;
+    mapped.a = is_aligned(o->a, o->lda, p->stride_a, sizeof(element));
+    mapped.b = is_aligned(o->b, o->ldb, p->stride_b, sizeof(element));
+    mapped.c = PLAIN_C && o->beta == 0.0f && is_aligned(o->c, o->ldc, p->stride_c, 2);
+    return mapped;
+}
+
+/* One warp: `lines` lines, so many of them in a box. Matrices at stride 0 are one. */
+#define MAKE_MAP(map, start, elements, bytes, columns, lines, ld, stride, box, box_lines)          \
+    do {                                                                                           \
+        const long distance = (stride) ? (stride) * (bytes) : 16;                                  \
+        TENSOR_MAP_BASE(map, start, 3, elements, HOPPER_SWIZZLE);                                  \
+        TENSOR_MAP_DIMENSION(map, 0, max(columns, 1L), box);                                       \
+        TENSOR_MAP_DIMENSION(map, 1, max(lines, 1L), box_lines);                                   \
+        TENSOR_MAP_DIMENSION(map, 2, (stride) ? p->batch : 1, 1);                                  \
+        TENSOR_MAP_STRIDE(map, 1, (ld) * (bytes));                                                 \
+        TENSOR_MAP_STRIDE(map, 2, distance);                                                       \
+    } while (0)
+
+ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place,
+                            const struct gemm_params *p, const struct gemm_operands *o)
+{
+    const uint at = hopper_address(map);
+    tensor_map_clear(map);
+    if (get_local_id(0) % 32 == 0) {
+        if (which == MAP_A)
+            MAKE_MAP(at, o->a, MAP_ELEMENTS, BYTES, MN_A ? p->m : p->k, MN_A ? p->k : p->m, p->lda,
+                     p->stride_a, BK, MN_A ? 64 : BM);
+        else if (which == MAP_B)
+            MAKE_MAP(at, o->b, MAP_ELEMENTS, BYTES, MN_B ? p->n : p->k, MN_B ? p->k : p->n, p->ldb,
+                     p->stride_b, BK, MN_B ? 64 : BN);
+        else
+            MAKE_MAP(at, o->c, HOPPER_16_BITS, 2, p->n, p->m, p->ldc, p->stride_c, 64, 64);
+    }
+    tensor_map_publish(at, place);
+}
+
+/* ---- the producer: global memory -> ring ---- */
+
+/* 16 bytes from an element on, of which `bytes` are inside, the others 0, by aligned vectors that
+ * have at least one of them. */
+ALWAYS_INLINE uint4 shifted(__global const element *from, int bytes)
+{
+    const uint shift = (size_t)from % 16;
+    __global const uint4 *vectors = (__global const uint4 *)((size_t)from - shift);
+    const uint4 low = bytes > 0 ? vectors[0] : (uint4)0;
+    const uint4 high = (int)shift + bytes > 16 && shift ? vectors[1] : (uint4)0;
+    uint8 w = (uint8)(low, high);
+    w = shift & 8 ? w.s23456777 : w;
+    w = shift & 4 ? w.s12345677 : w;
+    if (BYTES == 2)
+        w = shift & 2 ? w >> 16 | w.s12345677 << 16 : w;
+    const int4 kept = bytes - (int4)(0, 4, 8, 12);
+    return w.lo & (as_uint4(kept >= 4) | (as_uint4(kept >= 2) & 0xffffu));
+}
+
+/* `count` lines of a tile, of which lines x columns are inside. */
+ALWAYS_INLINE void bring_lines(__local uint4 *tile, __global const element *from, long ld, int count,
+                               long lines, long columns)
+{
+    const int item = get_local_id(0), chunk = item % 8, first = item / 8;
+    const int bytes = (int)clamp(columns - chunk * (16 / BYTES), 0L, 16L / BYTES) * BYTES;
+    __local uint4 *to = tile + first * 8 + (chunk ^ first % 8);
+    from += first * ld + chunk * (16 / BYTES);
+    for (int i = 0; i < count; i += WARPGROUP) {
+        uint4 chunks[WARPGROUP / 16];
+        UNROLL for (int j = 0; j < WARPGROUP / 16; j++)
+        {
+            const int line = i + 16 * j;
+            chunks[j] = shifted(from + line * ld, line < count && first + line < lines ? bytes : 0);
+        }
+        UNROLL for (int j = 0; j < WARPGROUP / 16; j++)
+            if (i + 16 * j < count)
+                to[(i + 16 * j) * 8] = chunks[j];
+    }
+}
+
+/* A tile, `across` its first row or column of C and `k` its first of k. */
+ALWAYS_INLINE void bring_tile(__local uchar *tile, __global const element *x, long ld, bool mn,
+                              int count, long across, long k, long all, long depth)
+{
+    if (mn)
+        for (int block = 0; block < count; block += 64)
+            bring_lines((__local uint4 *)(tile + block * LINE), x + k * ld + across + block, ld, 64,
+                        depth - k, all - across - block);
+    else
+        bring_lines((__local uint4 *)tile, x + across * ld + k, ld, count, all - across, depth - k);
+}
+
+ALWAYS_INLINE void load_tile(uint tile, __global const uchar *map, bool mn, int count, int across,
+                             int k, int batch, uint full)
+{
+    if (mn)
+        UNROLL for (int block = 0; block < count; block += 64)
+            hopper_load_3d(tile + block * LINE, map, across + block, k, batch, full);
+    else
+        hopper_load_3d(tile, map, k, across, batch, full);
+}
+
+/* Barriers of the ring: one each for every stage. */
+struct ring {
+    __local uchar *tiles;
+    uint full, empty;
+};
+
+struct position {
+    int stage;
+    uint parity;
+};
+
+static inline void advance(struct position *at)
+{
+    at->stage = at->stage + 1 == STAGES ? 0 : at->stage + 1;
+    at->parity ^= at->stage == 0;
+}
+
+ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
+                           const struct mapped *mapped, const struct gemm_params *p,
+                           const struct gemm_operands *o, int steps)
+{
+    const int item = get_local_id(0);
+    const uint expected = (mapped->a ? TILE_A : 0) + (mapped->b ? TILE_B : 0);
+    struct position at = {0, 1};
+    if (item == 0) {
+        tensor_map_acquire(maps + MAP_A * LINE);
+        tensor_map_acquire(maps + MAP_B * LINE);
+    }
+    NO_UNROLL for (uint i = get_group_id(0); i < all_work(p); i += get_num_groups(0))
+    {
+        const struct work w = work_of(p, i, steps);
+        const int row = (int)w.place.row, column = (int)w.place.column;
+        __global const element *a = o->a + w.batch * p->stride_a, *b = o->b + w.batch * p->stride_b;
+        NO_UNROLL for (int k = w.first; k < w.end; k++)
+        {
+            const uint full = ring->full + 8 * at.stage;
+            __local uchar *tile = ring->tiles + at.stage * STAGE;
+            hopper_wait(ring->empty + 8 * at.stage, at.parity);
+            if (item == 0) {
+                hopper_expect(full, expected);
+                if (mapped->a)
+                    load_tile(hopper_address(tile), maps + MAP_A * LINE, MN_A, BM, row, k * BK,
+                              p->stride_a ? (int)w.batch : 0, full);
+                if (mapped->b)
+                    load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
+                              k * BK, p->stride_b ? (int)w.batch : 0, full);
+            }
+            if (!mapped->a)
+                bring_tile(tile, a, o->lda, MN_A, BM, row, (long)k * BK, o->m, o->k);
+            if (!mapped->b)
+                bring_tile(tile + TILE_A, b, o->ldb, MN_B, BN, column, (long)k * BK, o->n, o->k);
+            if (expected != STAGE)
+                hopper_fence_tiles();
+            hopper_arrive(full);
+            advance(&at);
+        }
+    }
+}
+
+/* ---- consumers: ring -> sums ---- */
+
+ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, struct position *at,
+                            int consumer, int steps)
+{
+    const int lane = get_local_id(0) % 32;
+    uint emptied = 0;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
+    UNROLL for (int i = 0; i < BN / 2; i++) sums[block][i] = 0;
+    NO_UNROLL for (int k = 0; k < steps; k++)
+    {
+        const uint tile = hopper_address(ring->tiles + at->stage * STAGE);
+        const uint of_a = tile + consumer * BLOCKS * BLOCK, of_b = tile + TILE_A;
+        const ulong a = MN_A ? WGMMA_MN_MAJOR(of_a, BLOCK) : WGMMA_K_MAJOR(of_a);
+        const ulong b = MN_B ? WGMMA_MN_MAJOR(of_b, BLOCK) : WGMMA_K_MAJOR(of_b);
+        hopper_wait(ring->full + 8 * at->stage, at->parity);
+        WGMMA_FENCE();
+        UNROLL for (int step = 0; step < STEPS; step++)
+        UNROLL for (int block = 0; block < BLOCKS; block++)
+            WGMMA_SS(BN, MN_A, MN_B, sums[block],
+                     a + step * (MN_A ? WGMMA_STEP_MN : WGMMA_STEP) + block * (BLOCK >> 4),
+                     b + step * (MN_B ? WGMMA_STEP_MN : WGMMA_STEP));
+        WGMMA_COMMIT();
+        WGMMA_WAIT(1); /* the step before is done */
+        if (k > 0 && lane == 0)
+            hopper_arrive(emptied);
+        emptied = ring->empty + 8 * at->stage;
+        advance(at);
+    }
+    WGMMA_WAIT(0);
+    UNROLL for (int block = 0; block < BLOCKS; block++) WGMMA_KEEP(BN, sums[block]);
+    if (steps > 0 && lane == 0)
+        hopper_arrive(emptied);
+}
+
+/* ---- from sums to C ---- */
+
+#if PLAIN_C
+/* A block's sums by the map, 128 columns at a time. */
+ALWAYS_INLINE void store_block(const float *sums, uint staging, __global const uchar *map,
+                               int consumer, int row, int column, int batch, float alpha)
+{
+    const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
+    const int line = item / 32 * 16 + lane % 16;
+    const uint to = staging + line * LINE;
+    UNROLL for (int first = 0; first < BN; first += 128)
+    {
+        const int columns = SMALLER(128, BN - first);
+        if (item == 0)
+            HOPPER_STORES_READ(0);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        UNROLL for (int j = 0; j < columns / 8; j += 2)
+        {
+            const float *x = sums + (first / 8 + j) * 4;
+            const int chunk = j % 8 + lane / 16;
+            HOPPER_STORE_MATRICES(to + j / 8 * BLOCK + ((chunk ^ line % 8) << 4),
+                                  hopper_pack(alpha * x[0], alpha * x[1]),
+                                  hopper_pack(alpha * x[2], alpha * x[3]),
+                                  hopper_pack(alpha * x[4], alpha * x[5]),
+                                  hopper_pack(alpha * x[6], alpha * x[7]));
+        }
+        hopper_fence_tiles();
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        if (item == 0) {
+            UNROLL for (int j = 0; j < columns; j += 64)
+                hopper_store_3d(map, column + first + j, row, batch, staging + j / 64 * BLOCK);
+            hopper_store_commit();
+        }
+    }
+}
+#endif
+
+/* Rows of a slab: groups of eight are swapped so that work-items meet different banks. */
+#define SLAB_AT(line, column) ((line)*64 + (((column) / 8 ^ (line) % 8) * 8) + (column) % 8)
+
+ALWAYS_INLINE void finish_slab(const struct gemm_operands *o, __local const float *slab, long row,
+                               long column, bool aligned)
+{
+    const int lane = get_local_id(0) % 32;
+    NO_UNROLL for (int i = lane; aligned && i < SLAB / WIDE; i += 32)
+    {
+        const int line = i / (64 / WIDE), x = i % (64 / WIDE) * WIDE;
+        __local const float *from = slab + SLAB_AT(line, x);
+        if (row + line >= o->m)
+            continue;
+        if (column + x + WIDE <= o->n)
+            FINISH_ALIGNED(WIDE)(o, *(__local const VECTOR(float, WIDE) *)from, row + line,
+                                 column + x);
+        else
+            for (int j = 0; j < WIDE && column + x + j < o->n; j++)
+                finish1(o, from[j], row + line, column + x + j);
+    }
+    NO_UNROLL for (int i = lane; !aligned && i < SLAB; i += 32)
+        if (row + i / 64 < o->m && column + i % 64 < o->n)
+            finish1(o, slab[SLAB_AT(i / 64, i % 64)], row + i / 64, column + i % 64);
+}
+
+/* A warp's 16 rows of a block, 64 columns at a time. */
+ALWAYS_INLINE void finish_block(const struct gemm_operands *o, const float *sums,
+                                __local float *slab, long row, long column)
+{
+    const int lane = get_local_id(0) % 32, line = lane / 4, x = lane % 4 * 2;
+    const bool aligned = is_aligned(o->c, o->ldc, 0, sizeof(element_c));
+    UNROLL for (int first = 0; first < BN; first += 64)
+    {
+        UNROLL for (int j = 0; j < 8; j++)
+        {
+            const float *sum = sums + (first / 8 + j) * 4;
+            *(__local float2 *)(slab + SLAB_AT(line, 8 * j + x)) = (float2)(sum[0], sum[1]);
+            *(__local float2 *)(slab + SLAB_AT(line + 8, 8 * j + x)) = (float2)(sum[2], sum[3]);
+        }
+        hopper_sync_warp();
+        finish_slab(o, slab, row, column + first, aligned);
+        hopper_sync_warp();
+    }
+}
+
+/* A block's sums of a slice, for `reduce`. */
+ALWAYS_INLINE void leave_block(const float *sums, __global float *to)
+{
+    const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
+    to += (item / 32 * 16 + lane / 4) * BN + lane % 4 * 2;
+    UNROLL for (int j = 0; j < BN / 8; j++)
+    {
+        *(__global float2 *)(to + 8 * j) = (float2)(sums[4 * j], sums[4 * j + 1]);
+        *(__global float2 *)(to + 8 * BN + 8 * j) = (float2)(sums[4 * j + 2], sums[4 * j + 3]);
+    }
+}
+
+#define WORKSPACE_PARAMETER , __global uint *restrict workspace
+#define SUMS_OF(workspace, index)                                                                  \
+    ((__global float *)((workspace) + p.sums_at) + (size_t)(index) * (BM * BN))
+
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS
+                                                                          WORKSPACE_PARAMETER)
+{
+    __local uchar tiles[STAGES * STAGE] __attribute__((aligned(1024)));
+    __local uchar staging[CONSUMERS * STAGING] __attribute__((aligned(1024)));
+    __local ulong made[MAPS * TENSOR_MAP_WORDS] __attribute__((aligned(128)));
+    __local ulong barriers[2 * STAGES];
+    const int item = get_local_id(0), warp = item / 32, consumer = item / WARPGROUP - 1;
+    struct ring ring = {tiles, hopper_address(barriers), hopper_address(barriers + STAGES)};
+    __global uchar *maps = (__global uchar *)workspace + get_group_id(0) * (MAPS * LINE);
+    GEMM_OPERANDS(o, 0);
+    const struct mapped mapped = mapped_of(&p, &o);
+    const int steps = (int)((o.k + BK - 1) / BK);
+
+    if (item == 0) {
+        for (int i = 0; i < STAGES; i++) {
+            hopper_barrier_make(ring.full + 8 * i, mapped.a && mapped.b ? 1 : WARPGROUP);
+            hopper_barrier_make(ring.empty + 8 * i, 4 * CONSUMERS);
+        }
+        hopper_fence_barriers();
+    }
+    if (warp < MAPS)
+        make_map(warp, made + warp * TENSOR_MAP_WORDS, maps + warp * LINE, &p, &o);
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    if (consumer < 0) {
+        if (item == 0 || !mapped.a || !mapped.b)
+            produce(&ring, maps, &mapped, &p, &o, steps);
+        return;
+    }
+    struct position at = {0, 0};
+    const uint stage = hopper_address(staging + consumer * STAGING);
+    __local float *slab = (__local float *)(staging + consumer * STAGING) + warp % 4 * SLAB;
+    if (mapped.c && item % WARPGROUP == 0)
+        tensor_map_acquire(maps + MAP_C * LINE);
+    NO_UNROLL for (uint i = get_group_id(0); i < all_work(&p); i += get_num_groups(0))
+    {
+        const struct work w = work_of(&p, i, steps);
+        const long row = w.place.row + consumer * BLOCKS * 64, column = w.place.column;
+        float sums[BLOCKS][BN / 2];
+        multiply(sums, &ring, &at, consumer, w.end - w.first);
+        UNROLL for (int block = 0; block < BLOCKS; block++)
+        {
+            const long first = row + block * 64;
+            if (SPLIT_K > 1 && w.sums >= 0) {
+                leave_block(sums[block], SUMS_OF(workspace, w.sums) +
+                                             (consumer * BLOCKS + block) * 64 * BN);
+#if PLAIN_C
+            } else if (mapped.c) {
+                store_block(sums[block], stage, maps + MAP_C * LINE, consumer, (int)first,
+                            (int)column, (int)w.batch, o.alpha);
+#endif
+            } else {
+                o.c = c + p.c_offset + C_OFFSET(w.batch);
+                finish_block(&o, sums[block], slab, first + warp % 4 * 16, column);
+            }
+        }
+    }
+    if (mapped.c && item % WARPGROUP == 0)
+        HOPPER_STORES_DONE();
+}
+
+#if SPLIT_K > 1
+
+/* Work-items: WIDE neighbours each of all tiles that were split. */
+__kernel __attribute__((reqd_work_group_size(WARPGROUP, 1, 1))) void reduce(GEMM_PARAMETERS
+                                                                                WORKSPACE_PARAMETER)
+{
+    const uint index = (uint)get_global_id(0) / (BM * BN / WIDE), tiles = tiles_of(&p);
+    const uint within = (uint)get_global_id(0) % (BM * BN / WIDE) * WIDE;
+    const uint tile = (uint)p.whole + index;
+    const struct place place = place_of(&p, tile % tiles);
+    const long row = place.row + within / BN, column = place.column + within % BN;
+    GEMM_OPERANDS(o, tile / tiles);
+    __global const float *from = SUMS_OF(workspace, index * SPLIT_K) + within;
+    VECTOR(float, WIDE) sum = 0;
+    if (row >= o.m || column >= o.n)
+        return;
+    UNROLL for (int slice = 0; slice < SPLIT_K; slice++)
+        sum += *(__global const VECTOR(float, WIDE) *)(from + slice * (BM * BN));
+    if (column + WIDE <= o.n && is_aligned(o.c, o.ldc, 0, sizeof(element_c))) {
+        FINISH_ALIGNED(WIDE)(&o, sum, row, column);
+    } else {
+        float lanes[WIDE];
+        VSTORE(WIDE, sum, lanes);
+        for (int i = 0; i < WIDE && column + i < o.n; i++)
+            finish1(&o, lanes[i], row, column + i);
+    }
+}
+
+#endif
