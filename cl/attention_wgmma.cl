@@ -134,6 +134,9 @@ struct places {
 };
 
 /* Where the n-th of all tiles is in a ring of stages, and the parity of its round. */
+/* Compilers must not find out that a loop adds its number of steps: work-items have read that, and
+ * what depends on it has no place in the registers that a warp shares, as descriptors have. */
+#define NEXT(n) n++; __asm__ volatile("" : "+r"(n))
 #define STAGE(n, stages) ((n) % (stages))
 #define PARITY(n, stages) ((n) / (stages) & 1)
 #define BARRIER(at, which, n, stages) ((at)->barriers + 8 * ((which) + STAGE(n, stages)))
@@ -513,7 +516,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
                         MASK(FIRST_KEY(turn.keys, 0));
                     weigh(s, &rows, alpha, p.log2_scale);
                     pack_weights(weights, s);
-                    n_keys++;
+                    NEXT(n_keys);
                 }
 #define STEP(n, masked)                                                                            \
     {                                                                                              \
@@ -543,7 +546,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
         RELEASE(&at, V_FREE, n_keys - 1, STAGES);                                                             \
         pack_weights(weights, s);                                                                  \
         rescale(out, alpha);                                                                       \
-        n_keys++;                                                                                  \
+        NEXT(n_keys);                                                                              \
     }
                 int n = 1;
                 NO_UNROLL for (; n < turn.keys.partial; n++)
