@@ -258,6 +258,10 @@ static bool is_worthwhile(const struct variant_case *is) {
     const bool native = is->variant->native && is->variant->dtype == CLAT_BF16;
     if (is_native(is->implementation) ? !native : is->variant->native_only)
         return false;
+    /* Others of it are in test_attention_wgmma.c; these are declined. */
+    if (is->implementation == WGMMA &&
+        (is->variant->layout == LAYOUT_PADDED || is->variant->layout == LAYOUT_FEATURES))
+        return false;
     /* Variants on emulated engines are in test_attention_mma.c. */
     if (is->implementation == MMA && harness_device_is_cpu())
         return false;

@@ -58,10 +58,9 @@ static const struct variant variants[] = {
      .masks = {"blocks_odd"}},
 };
 
-/* Tiles are up to 256 queries by 192 keys. */
-static const struct attention_size shapes[] = {{0, 5},     {5, 0},     {1, 1},     {64, 128},
-                                               {65, 127},  {129, 257}, {193, 640}, {300, 97},
-                                               {384, 384}, {77, 1000}};
+/* Tiles are 64 to 256 queries by 64 to 128 keys. */
+static const struct attention_size shapes[] = {
+    {0, 5}, {5, 0}, {1, 1}, {64, 128}, {65, 127}, {129, 257}, {300, 97}, {77, 600}, {193, 384}};
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants, N_SHAPES = sizeof shapes / sizeof *shapes };
 
