@@ -43,8 +43,13 @@
 /* Of a work-item, dealt out anew: a multiprocessor has 65536, ptxas gives each as many at first. */
 #define REGISTERS_LOADING_1 96
 #define REGISTERS_COMPUTING_1 240
+#if DIM > 128
+#define REGISTERS_LOADING_2 24
+#define REGISTERS_COMPUTING_2 240
+#else
 #define REGISTERS_LOADING_2 56
 #define REGISTERS_COMPUTING_2 224
+#endif
 #define REGISTERS_LOADING_3 32
 #define REGISTERS_COMPUTING_3 160
 #define REGISTERS_LOADING_4 32

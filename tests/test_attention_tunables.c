@@ -264,6 +264,7 @@ int main(void) {
     harness_add("decode combinations", test_combinations, &implementations[2]);
     harness_add("cpu_tile combinations", test_combinations, &implementations[3]);
     harness_add("mma combinations", test_combinations, &implementations[4]);
+    harness_add("wgmma combinations", test_combinations, &implementations[5]);
     if (harness_device_is_cpu()) {
         harness_add("combinations on every engine", test_engines, NULL);
         harness_add("guesses fit every engine", test_engine_guesses_fit, NULL);

@@ -57,10 +57,10 @@ static size_t local_bytes(const struct attention *a, const int *values) {
 /* S, P and O in one work-item, and what it takes beside them, of what the kernel deals out to those
  * that compute. Found by compiling, as `make vendors` does. */
 static bool has_registers(const struct attention *a, const int *values) {
-    enum { OTHERS = 28 };
-    static const size_t dealt[] = {240, 224, 160, 112}; /* REGISTERS_COMPUTING_ of the kernel */
-    const size_t keys = (size_t)values[T_BK];
-    return keys / 2 + keys / 4 + padded_dim(a) / 2 + OTHERS <= dealt[values[T_CW] - 1];
+    enum { OTHERS = 28, WIDE = 128 };
+    const size_t keys = (size_t)values[T_BK], dim = padded_dim(a);
+    const size_t dealt[] = {240, dim > WIDE ? 240 : 224, 160, 112}; /* REGISTERS_COMPUTING_ */
+    return keys / 2 + keys / 4 + dim / 2 + OTHERS <= dealt[values[T_CW] - 1];
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
