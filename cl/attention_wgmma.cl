@@ -19,6 +19,9 @@
  *
  * Partial tiles of a mask come first, in a loop of their own: the other has no test.
  *
+ * Where SPLIT_KEYS is 1, for bands only, a turn has a part of a query tile's keys, and leaves records for
+ * attention_merge: rows of O not yet divided, their scaled maxima and their sums.
+ *
  * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
  * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor cores.
  * Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
@@ -131,6 +134,7 @@ ALWAYS_INLINE uint lanes_where(bool is)
 #define TURN_FREE (FREE + TURN_FULL)
 #define N_BARRIERS (2 * FREE)
 #define TURN_STAGES 2
+#define TURN_WORDS (2 + SPLIT_KEYS) /* of four ints each */
 
 /* Addresses in local memory, and the ring of turns. */
 struct places {
@@ -155,6 +159,13 @@ struct places {
 
 /* ---- which query tile, and its key tiles ---- */
 
+/* Where what is in the workspace begins, in bytes: tensor maps, the counter of turns, records. */
+#define MAP_Q 0
+#define MAP_K 128
+#define MAP_V 256
+#define COUNTER 384
+#define RECORDS 512
+
 /* The key tiles of a query tile by number, the partial ones first. */
 struct key_tiles {
     int count, partial;
@@ -167,17 +178,23 @@ struct turn {
     int first, rows; /* queries; first < 0: there are no more turns */
     int head, batch;
     struct key_tiles keys;
+    int part;
 };
 
 ALWAYS_INLINE struct key_tiles key_tiles_of(const struct attention_params *p,
-                                            const struct query_tile *t, __global const uint *list)
+                                            const struct query_tile *t, int part,
+                                            __global const uint *list)
 {
     struct key_tiles k;
 #if MASK_LIST
     const struct walk w = walk_start(p, t, list);
     k.at = w.at, k.count = w.end - w.at, k.partial = w.partial_end - w.at, k.tail = 0;
 #else
-    const struct walk w = walk_start(p, t);
+    struct walk w = walk_start(p, t);
+#if SPLIT_KEYS
+    const struct share share = {0, part, p->parts, 0};
+    walk_share(&w, &share, BK);
+#endif
     const int last_row = t->first + t->rows - 1;
     const int limit = min(t->first + p->high, p->seq_k - 1); /* full tiles end here or before */
     k.at = w.at;
@@ -215,8 +232,9 @@ ALWAYS_INLINE struct turn turn_of(const struct attention_params *p, int number M
 {
     struct turn turn;
     struct query_tile t;
-    const int heads = p->turns / p->query_tiles, size = p->section * p->query_tiles;
-    const int start = number / size * p->section, rest = number % size;
+    const int parts = SPLIT_KEYS ? p->parts : 1, tile = number / parts;
+    const int heads = p->turns / parts / p->query_tiles, size = p->section * p->query_tiles;
+    const int start = tile / size * p->section, rest = tile % size;
     const int width = min(p->section, heads - start), head = start + rest % width;
     t.index = p->last_first ? p->query_tiles - 1 - rest / width : rest / width;
     t.batch = head / p->heads;
@@ -225,20 +243,35 @@ ALWAYS_INLINE struct turn turn_of(const struct attention_params *p, int number M
     t.rows = min(BQ, p->seq_q - t.first);
     turn.first = number < p->turns ? t.first : -1;
     turn.rows = t.rows, turn.head = t.head, turn.batch = t.batch;
+    turn.part = number % parts;
 #if MASK_LIST
     if (turn.first >= 0)
-        turn.keys = key_tiles_of(p, &t, index);
+        turn.keys = key_tiles_of(p, &t, turn.part, index);
 #else
-    turn.keys = key_tiles_of(p, &t, 0);
+    turn.keys = key_tiles_of(p, &t, turn.part, 0);
 #endif
     return turn;
 }
 
 ALWAYS_INLINE void write_turn(const struct places *at, uint n_turns, const struct turn *turn)
 {
-    volatile __local int4 *to = at->turns + 2 * STAGE(n_turns, TURN_STAGES);
+    volatile __local int4 *to = at->turns + TURN_WORDS * STAGE(n_turns, TURN_STAGES);
     to[0] = (int4)(turn->first, turn->rows, turn->head, turn->batch);
     to[1] = (int4)(turn->keys.count, turn->keys.partial, turn->keys.at, turn->keys.tail);
+    if (SPLIT_KEYS)
+        to[2].x = turn->part;
+}
+
+/* The records of a query tile's rows, one after the other, for each of its parts. */
+#define RECORD_TOP HEAD_DIM
+#define RECORD_SUM (HEAD_DIM + 1)
+#define RECORD (HEAD_DIM + 2)
+
+ALWAYS_INLINE __global float *records_of(const struct attention_params *p, __global float *partial,
+                                         int batch, int head, int query_tile, int part)
+{
+    const long tile = ((long)batch * p->heads + head) * p->query_tiles + query_tile;
+    return partial + RECORDS / sizeof(float) + (tile * p->parts + part) * BQ * RECORD;
 }
 
 /* Element of logsumexp for its first query. */
@@ -249,9 +282,10 @@ ALWAYS_INLINE long lse_row(const struct attention_params *p, const struct turn *
 
 ALWAYS_INLINE struct turn read_turn(const struct places *at, uint n_turns)
 {
-    volatile __local int4 *from = at->turns + 2 * STAGE(n_turns, TURN_STAGES);
+    volatile __local int4 *from = at->turns + TURN_WORDS * STAGE(n_turns, TURN_STAGES);
     const int4 a = from[0], b = from[1];
-    const struct turn turn = {a.x, a.y, a.z, a.w, {b.x, b.y, b.z, b.w}};
+    const struct turn turn = {
+        a.x, a.y, a.z, a.w, {b.x, b.y, b.z, b.w}, SPLIT_KEYS ? from[2].x : 0};
     return turn;
 }
 
@@ -439,6 +473,52 @@ ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *o
     }
 }
 
+#if SPLIT_KEYS
+ALWAYS_INLINE void store_records(__global float *record, const float *out,
+                                 const struct rows_state *rows, int count, int lane)
+{
+    UNROLL for (int r = 0; r < 2; r++, record += 8 * RECORD)
+    {
+        if (8 * r >= count)
+            return;
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
+        {
+            const int d = COLUMN(lane, j);
+            if (d < HEAD_DIM)
+                record[d] = out[j], record[d + 1] = out[j + 1];
+        }
+        record[RECORD_TOP] = rows->top[r];
+        record[RECORD_SUM] = rows->sum[r];
+    }
+}
+
+/* One row of O, of all there are: a work-item for each feature. */
+__kernel __attribute__((reqd_work_group_size(ROUND_UP(HEAD_DIM, 32), 1, 1))) void
+attention_merge(ATTENTION_MERGE_PARAMETERS)
+{
+    const int row = get_group_id(0) % p.seq_q, head = get_group_id(0) / p.seq_q % p.heads;
+    const int batch = get_group_id(0) / p.seq_q / p.heads, d = get_local_id(0);
+    __global const float *record =
+        records_of(&p, (__global float *)partial, batch, head, row / BQ, 0) + row % BQ * RECORD;
+    float top = -INFINITY, sum = 0, out = 0;
+    for (int part = 0; part < p.parts; part++)
+        top = fmax(top, record[(long)part * BQ * RECORD + RECORD_TOP]);
+    for (int part = 0; part < p.parts && top > -INFINITY; part++, record += BQ * RECORD) {
+        const float alpha = exp2_fast(record[RECORD_TOP] - top);
+        sum = fma(alpha, record[RECORD_SUM], sum);
+        out = fma(alpha, d < HEAD_DIM ? record[d] : 0.0f, out);
+    }
+    if (d < HEAD_DIM)
+        STORE(DTYPE, sum == 0 ? 0.0f : out / sum,
+              o + head_offset(&p.o, batch, head) + row * p.o.seq + d);
+#if LOGSUMEXP
+    if (d == 0)
+        lse[p.lse_offset + get_group_id(0)] =
+            sum == 0 ? -INFINITY : top * M_LN2_F + (log(sum) - SLACK * M_LN2_F);
+#endif
+}
+#endif
+
 /* ---- the kernels ---- */
 
 /* Tensor maps and the counter of query tiles, for the launch that follows. */
@@ -462,7 +542,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
     __local uchar tiles_memory[Q_STAGES * Q_BYTES + 2 * STAGES * KV_BYTES]
         __attribute__((aligned(1024)));
     __local ulong barriers[N_BARRIERS] __attribute__((aligned(16)));
-    __local int4 turns[2 * TURN_STAGES];
+    __local int4 turns[TURN_WORDS * TURN_STAGES];
     const int item = get_local_id(0), lane = item % 32, warpgroup = item / 128;
     const uint base = hopper_address(tiles_memory);
     const struct places at = {base, base + Q_STAGES * Q_BYTES,
@@ -581,17 +661,25 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
                     !(fabs(rows.top[r]) < LARGE_SCORE || rows.top[r] == -INFINITY))
                     odd |= 1u << r;
             }
-            __global ushort *o_tile =
-                (__global ushort *)o + head_offset(&p.o, turn.batch, turn.head) + turn.first * p.o.seq;
+#if SPLIT_KEYS
+            __global float *record =
+                records_of(&p, partial, turn.batch, turn.head, turn.first / BQ, turn.part);
+            store_records(record + line * RECORD, out, &rows, turn.rows - line, lane);
+#else
+            __global ushort *o_tile = (__global ushort *)o +
+                                      head_offset(&p.o, turn.batch, turn.head) +
+                                      turn.first * p.o.seq;
             store_outputs(o_tile + line * p.o.seq, p.o.seq, out, inverse, turn.rows - line, lane);
 #if LOGSUMEXP
             UNROLL for (int r = 0; r < 2; r++)
                 if (lane % 4 == 0 && line + 8 * r < turn.rows)
                     lse[lse_row(&p, &turn) + line + 8 * r] =
-                        rows.sum[r] == 0 ? -INFINITY
-                                         : rows.top[r] * M_LN2_F + (log(rows.sum[r]) - SLACK * M_LN2_F);
+                        rows.sum[r] == 0
+                            ? -INFINITY
+                            : rows.top[r] * M_LN2_F + (log(rows.sum[r]) - SLACK * M_LN2_F);
 #endif
-            exact_rows(&p, &turn, q, k, v, o LSE_NAME MASK_NAMES, odd, line - lane / 4, lane);
+#endif
+            exact_rows(&p, &turn, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME, odd, line - lane / 4, lane);
         }
     }
 }

@@ -115,6 +115,24 @@ static void test_many(void **state) {
         attention_check_all("many, odd offsets", &problem, LAYOUT_DEFAULT, masks, sizes, 1), 3);
 }
 
+/* Few query tiles: keys are split, and heads that share keys and have one query are one tile. */
+static void test_split(void **state) {
+    (void)state;
+    static const char *const masks[] = {"dense", "causal_br", "window", NULL};
+    static const struct attention_size sizes[] = {{1, 5000}, {3, 2500}, {1, 1}, {1, 0}};
+    static const unsigned layouts[] = {LAYOUT_ALIGNED, LAYOUT_BNHD | LAYOUT_ALIGNED,
+                                       LAYOUT_DEFAULT};
+    if (!is_available())
+        skip();
+    for (unsigned l = 0; l < sizeof layouts / sizeof *layouts; l++) {
+        clat_attention_problem problem = make_problem(&variants[l % 2]);
+        problem.batch = 2, problem.heads = 8, problem.kv_heads = 2;
+        assert_int_equal(attention_check_all("split", &problem, (enum attention_layout)layouts[l],
+                                             masks, sizes, sizeof sizes / sizeof *sizes),
+                         3 * sizeof sizes / sizeof *sizes);
+    }
+}
+
 /* Of a wrong barrier, only some runs tell. */
 static void test_repeatable(void **state) {
     (void)state;
@@ -179,6 +197,7 @@ int main(void) {
     for (size_t v = 0; v < N_VARIANTS; v++)
         harness_add(variants[v].name, test_variant, (void *)(uintptr_t)&variants[v]);
     harness_add("many", test_many, NULL);
+    harness_add("split", test_split, NULL);
     harness_add("repeatable", test_repeatable, NULL);
     harness_add("declined", test_declined, NULL);
     return harness_run_added();

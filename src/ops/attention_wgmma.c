@@ -26,11 +26,27 @@ enum {
     CHUNK = 8, /* elements in the 16 bytes that tensor maps count in */
     BARRIER_BYTES = 8,
     TURN_STAGES = 2,
-    WORKSPACE_BYTES = 512 /* three tensor maps and a counter */
+    TURN_BYTES = 48,
+    HEADER_BYTES = 512, /* of the workspace: three tensor maps and a counter */
+    MAX_PARTS = 64
 };
 
 /* Strides of tensor maps are below 2^40 bytes. */
 static const size_t MAX_STRIDE = ((size_t)1 << 40) / ELEMENT_BYTES - 1;
+
+/* A single query of each head that sees all keys: the heads that share theirs are rows of a tile.
+ */
+static struct attention gathered(const struct attention *a) {
+    struct attention g = *a;
+    if (a->seq_q != 1 || a->mask != NULL || a->band.low > -MASK_FAR || a->band.high < MASK_FAR)
+        return g;
+    const size_t group = a->heads / a->kv_heads;
+    g.seq_q = group;
+    g.heads = a->kv_heads;
+    g.q.seq = a->q.head, g.q.head = group * a->q.head;
+    g.o.seq = a->o.head, g.o.head = group * a->o.head;
+    return g;
+}
 
 /* Features as products take them: those of hopper.clh's table that are multiples of 16. */
 static size_t padded_dim(const struct attention *a) {
@@ -51,7 +67,7 @@ static size_t local_bytes(const struct attention *a, const int *values) {
     const size_t stages = (size_t)values[T_STAGES], q_stages = (size_t)values[T_Q_STAGES];
     const size_t lines = q_stages * tile_q(values) + 2 * stages * (size_t)values[T_BK];
     const size_t barriers = 2 * (2 * stages + q_stages + TURN_STAGES);
-    return lines * line + barriers * BARRIER_BYTES + TURN_STAGES * sizeof(int32_t);
+    return lines * line + barriers * BARRIER_BYTES + TURN_STAGES * TURN_BYTES;
 }
 
 /* S, P and O in one work-item, and what it takes beside them, of what the kernel deals out to those
@@ -81,7 +97,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 0}, {2, 96, 1, 0},
                                     {2, 80, 1, 0},  {1, 128, 2, 0}, {1, 80, 1, 0}};
     enum { N_SHAPES = sizeof shapes / sizeof *shapes };
-    const struct attention *a = problem;
+    const struct attention gather = gathered(problem), *a = &gather;
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     for (unsigned pass = 0; pass < 2; pass++)
@@ -136,40 +152,68 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     return true;
 }
 
-/* Before the pass that attention_launch_common() has made. */
+/* Keys are split where there are fewer query tiles than work-groups would take: into as many parts
+ * as make rounds of turns full, though each part has its price. */
+static size_t parts_of(const struct attention *a, size_t tiles, size_t units, size_t tile_k) {
+    const size_t worthwhile = attention_worthwhile_parts(a, tile_k);
+    const size_t most = worthwhile < MAX_PARTS ? worthwhile : MAX_PARTS;
+    size_t best = 1;
+    double least = 0;
+    for (size_t parts = 1; parts <= most && tiles < units; parts++) {
+        const double rounds = (double)ceil_div(tiles * parts, units) / (double)parts;
+        const double cost = rounds + 0.25 * (double)parts / (double)ceil_div(a->seq_k, tile_k);
+        if (parts == 1 || cost < least)
+            best = parts, least = cost;
+    }
+    return best;
+}
+
+/* Before all others. */
 static void insert_prepare(struct launch *out) {
     struct pass prepare = {.kernel = "attention_prepare", .dims = 1, .global = {32}, .local = {32}};
     for (unsigned role = ATTENTION_Q; role <= ATTENTION_V; role++)
         pass_arg(&prepare, ARG_BUFFER, role, 0);
     pass_arg(&prepare, ARG_PARAMS, 0, 0);
     pass_arg(&prepare, ARG_WORKSPACE, 0, 0);
-    out->passes[1] = out->passes[0];
+    memmove(out->passes + 1, out->passes, out->n_passes * sizeof *out->passes);
     out->passes[0] = prepare;
-    out->n_passes = 2;
-    out->workspace_bytes = WORKSPACE_BYTES;
+    out->n_passes++;
+}
+
+/* Records as in the kernel, and a work-group for each row of O. */
+static void add_merge(const struct attention *a, size_t turns, const int *values,
+                      struct launch *out) {
+    const size_t items = round_up(a->head_dim, 32);
+    attention_add_merge(a, turns * tile_q(values), (a->head_dim + 2) * sizeof(float),
+                        a->batch * a->heads * a->seq_q * items, out);
+    out->passes[out->n_passes - 1].local[0] = items;
 }
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     clat_status st = CLAT_OK;
-    const struct attention *a = problem;
-    const size_t groups = attention_groups(a, tile_q(values)), units = device_units(device);
+    const struct attention gather = gathered(problem), *a = &gather;
+    const size_t tiles = attention_groups(a, tile_q(values)), units = device_units(device);
+    const size_t parts = parts_of(a, tiles, units, (size_t)values[T_BK]), turns = tiles * parts;
     struct attention_params params;
     TRY(attention_launch_common(a, tile_q(values), (size_t)values[T_BK],
-                                (struct attention_split){0}, out));
+                                (struct attention_split){.parts = parts}, out));
     memcpy(&params, out->params, sizeof params);
     params.section = params.last_first ? (attention_int)attention_section_heads(a) : 1;
-    params.turns = (attention_int)groups;
+    params.turns = (attention_int)turns;
     memcpy(out->params, &params, sizeof params);
     text_printf(&out->defines, "#define DIM %zu\n#define NEGATIVE %d\n", padded_dim(a),
                 a->scale < 0);
     TRY(text_check(&out->defines));
-    insert_prepare(out);
-    struct pass *pass = &out->passes[1];
+    struct pass *pass = &out->passes[0];
     pass_arg(pass, ARG_WORKSPACE, 0, 0);
     pass->dims = 1;
     pass->local[0] = (size_t)(values[T_CW] + 1) * WARPGROUP;
-    pass->global[0] = (groups < units ? groups : units) * pass->local[0];
+    pass->global[0] = (turns < units ? turns : units) * pass->local[0];
+    if (parts > 1)
+        add_merge(a, turns, values, out);
+    insert_prepare(out);
+    out->workspace_bytes += HEADER_BYTES;
 out:
     return st;
 }
