@@ -382,15 +382,19 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
                                const struct turn *turn, int row, int key,
                                __global const uint *words, int lane)
 {
-    const int base = key + COLUMN(lane, 0);
-    UNROLL for (int r = 0; r < 2; r++)
-    {
-        const int low = row + 8 * r + p->low - base;
-        const int high = min(row + 8 * r + p->high, p->seq_k - 1) - base;
-        UNROLL for (int j = 2 * r; j < N_SCORES; j += 4)
-        UNROLL for (int i = j; i < j + 2; i++)
-            s[i] = COLUMN(0, i) >= low && COLUMN(0, i) <= high ? s[i] : WEIGHTLESS;
-    }
+    const int base = key + COLUMN(lane, 0), last = turn->first + turn->rows - 1;
+    if (key + BK - 1 > min(turn->first + p->high, p->seq_k - 1))
+        UNROLL for (int j = 0; j < N_SCORES; j++)
+        {
+            const int high = min(row + j / 2 % 2 * 8 + p->high, p->seq_k - 1) - base;
+            s[j] = COLUMN(0, j) <= high ? s[j] : WEIGHTLESS;
+        }
+    if (key < last + p->low)
+        UNROLL for (int j = 0; j < N_SCORES; j++)
+        {
+            const int low = row + j / 2 % 2 * 8 + p->low - base;
+            s[j] = COLUMN(0, j) >= low ? s[j] : WEIGHTLESS;
+        }
 }
 #else
 ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
@@ -610,7 +614,9 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
         WAIT_FULL(&at, K_FULL, n_keys, STAGES);                               \
         if (TURNS)                                                                                 \
             HOPPER_SYNC(1 + warpgroup, 256);                                                        \
-        begin_scores(s, q_rows, K_ROWS);                                                           \
+        ulong q_now = q_rows; /* or all its sums would stay in registers from step to step */      \
+        __asm__ volatile("" : "+l"(q_now));                                                        \
+        begin_scores(s, q_now, K_ROWS);                                                            \
         WAIT_FULL(&at, V_FULL, n_keys - 1, STAGES);                               \
         begin_outputs(out, weights, V_COLUMNS);                                                    \
         if (TURNS)                                                                                 \

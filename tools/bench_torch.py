@@ -270,7 +270,10 @@ class Flex(Torch):
 
         self.torch.compiler.reset()
         seq = self.ours.shape.seq
-        self.blocks = flex.create_block_mask(self.ours.shape.mask.visible, None, None, seq, seq)
+        visible = self.ours.shape.mask.visible
+        self.blocks = flex.create_block_mask(
+            lambda batch, head, query, key: visible(batch, head, query, key), None, None, seq, seq
+        )
         self.attention = self.torch.compile(flex.flex_attention, dynamic=False)
 
     def call(self, repeats):
