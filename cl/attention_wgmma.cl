@@ -11,20 +11,20 @@
  *  64 | Q, local   |  | S, then P   |  registers, -> | O           |  registers
  *     +------------+  +-------------+  left operand  +-------------+
  *
- * The tensor cores never wait for a softmax: S of a tile is multiplied while P V of the one before it
- * still runs, and that while the softmax of this tile runs:
+ * The tensor cores never wait for a softmax: S of a tile is multiplied while P V of the one before
+ * it still runs, and that while the softmax of this tile runs:
  *
  *     tensor cores    S(n)  P V(n - 1)   S(n + 1)  P V(n)   ...
  *     registers       softmax(n)         softmax(n + 1)     ...
  *
  * Partial tiles of a mask come first, in a loop of their own: the other has no test.
  *
- * Where SPLIT_KEYS is 1, for bands only, a turn has a part of a query tile's keys, and leaves records for
- * attention_merge: rows of O not yet divided, their scaled maxima and their sums.
+ * Where SPLIT_KEYS is 1, for bands only, a turn has a part of a query tile's keys, and leaves
+ * records for attention_merge: rows of O not yet divided, their scaled maxima and their sums.
  *
  * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
- * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor cores.
- * Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
+ * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor
+ * cores. Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
  * attention.clh for the others. The rows of all tensors are whole chunks of 16 bytes.
  */
 #if !defined(CW) || !defined(BK) || !defined(STAGES) || !defined(Q_STAGES) || !defined(TURNS) ||   \
@@ -109,6 +109,15 @@ ALWAYS_INLINE float shuffle_from(float x, int lane)
     return r;
 }
 
+/* What is the same for all lanes, in one of the registers that they share: there descriptors have
+ * to be, and compilers would move them there one by one. */
+ALWAYS_INLINE uint uniform(uint x)
+{
+    uint r;
+    __asm__ volatile("redux.sync.or.b32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(x));
+    return r;
+}
+
 /* A bit for each lane. */
 ALWAYS_INLINE uint lanes_where(bool is)
 {
@@ -142,10 +151,13 @@ struct places {
     volatile __local int4 *turns;
 };
 
+/* Counts on. Compilers must not find out that a loop adds its number of steps, which each work-item
+ * has read for itself: what depends on the sum could not be in registers that the warp shares. */
+#define NEXT(n)                                                                                    \
+    n++;                                                                                           \
+    __asm__ volatile("" : "+r"(n))
+
 /* Where the n-th of all tiles is in a ring of stages, and the parity of its round. */
-/* Compilers must not find out that a loop adds its number of steps: work-items have read that, and
- * what depends on it has no place in the registers that a warp shares, as descriptors have. */
-#define NEXT(n) n++; __asm__ volatile("" : "+r"(n))
 #define STAGE(n, stages) ((n) % (stages))
 #define PARITY(n, stages) ((n) / (stages) & 1)
 #define BARRIER(at, which, n, stages) ((at)->barriers + 8 * ((which) + STAGE(n, stages)))
@@ -284,8 +296,7 @@ ALWAYS_INLINE struct turn read_turn(const struct places *at, uint n_turns)
 {
     volatile __local int4 *from = at->turns + TURN_WORDS * STAGE(n_turns, TURN_STAGES);
     const int4 a = from[0], b = from[1];
-    const struct turn turn = {
-        a.x, a.y, a.z, a.w, {b.x, b.y, b.z, b.w}, SPLIT_KEYS ? from[2].x : 0};
+    const struct turn turn = {a.x, a.y, a.z, a.w, {b.x, b.y, b.z, b.w}, SPLIT_KEYS ? from[2].x : 0};
     return turn;
 }
 
@@ -306,122 +317,124 @@ ALWAYS_INLINE struct turn read_turn(const struct places *at, uint n_turns)
 #define N_WEIGHTS (BK / 4)
 #define COLUMN(lane, j) ((j) / 4 * 8 + (lane) % 4 * 2 + (j) % 2)
 
+/* What a computing work-item holds: two rows of its warpgroup's 64. */
+struct work {
+    struct turn turn;
+    uint n_turns, n_keys; /* before this one, and all key tiles of S so far */
+    float s[N_SCORES], out[N_OUTPUTS];
+    uint weights[N_WEIGHTS];
+    float top[2], sum[2]; /* scaled maxima of its rows, and their weights added up */
+    float alpha[2];       /* what `out` is to be multiplied by */
+};
+
 /* S = Q K^T, begun. */
-ALWAYS_INLINE void begin_scores(float *s, ulong q, ulong k)
+ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at, int warpgroup)
 {
+    const ulong q = WGMMA_K_MAJOR(
+        uniform(at->q + STAGE(w->n_turns, Q_STAGES) * Q_BYTES + warpgroup * 64 * LINE_BYTES));
+    const ulong k = WGMMA_K_MAJOR(at->k + STAGE(w->n_keys, STAGES) * KV_BYTES);
     WGMMA_FENCE();
-    UNROLL for (int d = 0; d < DIM / 16; d++)
-    {
+    UNROLL for (int d = 0; d < DIM / 16; d++) {
         const ulong left = q + d / 4 * (BQ * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
         const ulong right = k + d / 4 * (BK * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
         if (d == 0)
-            WGMMA_SS_FIRST(BK, 0, 0, s, left, right);
+            WGMMA_SS_FIRST(BK, 0, 0, w->s, left, right);
         else
-            WGMMA_SS(BK, 0, 0, s, left, right);
+            WGMMA_SS(BK, 0, 0, w->s, left, right);
     }
     WGMMA_COMMIT();
 }
 
-/* O += P V, begun. */
-ALWAYS_INLINE void begin_outputs(float *out, const uint *weights, ulong v)
+/* O += P V of the key tile before, begun. */
+ALWAYS_INLINE void begin_outputs(struct work *w, const struct places *at)
 {
+    const ulong v =
+        WGMMA_MN_MAJOR(at->v + STAGE(w->n_keys - 1, STAGES) * KV_BYTES, BK * LINE_BYTES);
     WGMMA_FENCE();
     UNROLL for (int n = 0; n < BK / 16; n++)
-        WGMMA_RS(DIM, 1, out, weights + 4 * n, v + n * WGMMA_STEP_MN);
+        WGMMA_RS(DIM, 1, w->out, w->weights + 4 * n, v + n * WGMMA_STEP_MN);
     WGMMA_COMMIT();
 }
 
 /* ---- softmax ---- */
 
-/* Scaled maxima of a work-item's two rows, and what they have added up so far. */
-struct rows_state {
-    float top[2], sum[2];
-};
-
-/* Scores become weights; `alpha` is what the rows' outputs so far are to be multiplied by. Tops are
- * rounded, but the same number is subtracted from all scores, and cancels out in the end. */
-ALWAYS_INLINE void weigh(float *s, struct rows_state *rows, float *alpha, float log2_scale)
+/* Scores become weights. Tops are rounded, but the same number is subtracted from all scores, and
+ * cancels out in the end. */
+ALWAYS_INLINE void weigh(struct work *w, float log2_scale)
 {
     const float scale = NEGATIVE ? -log2_scale : log2_scale;
+    float *s = w->s;
     float high[4] = {s[0], s[1], s[2], s[3]}, least[2], sum[4] = {0, 0, 0, 0};
     UNROLL for (int j = 4; j < N_SCORES; j++) high[j % 4] = heavier(high[j % 4], s[j]);
-    UNROLL for (int r = 0; r < 2; r++)
-    {
+    UNROLL for (int r = 0; r < 2; r++) {
         float top = heavier(high[2 * r], high[2 * r + 1]);
         top = heavier(top, shuffle_xor(top, 1));
         top = heavier(top, shuffle_xor(top, 2));
-        top = fmax(top * scale, rows->top[r]);
+        top = fmax(top * scale, w->top[r]);
         const float finite = top == -INFINITY ? 0.0f : top;
-        alpha[r] = exp2_fast(rows->top[r] - finite);
+        w->alpha[r] = exp2_fast(w->top[r] - finite);
         least[r] = SLACK - finite;
-        rows->top[r] = top;
+        w->top[r] = top;
     }
-    UNROLL for (int j = 0; j < N_SCORES; j++)
-    {
+    UNROLL for (int j = 0; j < N_SCORES; j++) {
         s[j] = exp2_fast(fma(s[j], scale, least[j / 2 % 2]));
         sum[j % 4] += s[j];
     }
-    UNROLL for (int r = 0; r < 2; r++)
-        rows->sum[r] = fma(rows->sum[r], alpha[r], sum[2 * r] + sum[2 * r + 1]);
+    UNROLL for (int r = 0; r < 2; r++) w->sum[r] =
+        fma(w->sum[r], w->alpha[r], sum[2 * r] + sum[2 * r + 1]);
 }
 
-ALWAYS_INLINE void pack_weights(uint *weights, const float *s)
+ALWAYS_INLINE void pack_weights(struct work *w)
 {
-    UNROLL for (int i = 0; i < N_WEIGHTS; i++) weights[i] = hopper_pack(s[2 * i], s[2 * i + 1]);
+    UNROLL for (int i = 0; i < N_WEIGHTS; i++) w->weights[i] =
+        hopper_pack(w->s[2 * i], w->s[2 * i + 1]);
 }
 
-ALWAYS_INLINE void rescale(float *out, const float *alpha)
+ALWAYS_INLINE void rescale(struct work *w)
 {
-    UNROLL for (int j = 0; j < N_OUTPUTS; j++) out[j] *= alpha[j / 2 % 2];
+    UNROLL for (int j = 0; j < N_OUTPUTS; j++) w->out[j] *= w->alpha[j / 2 % 2];
 }
 
 /* Scores of keys that do not exist or that the mask hides get no weight. `row` is the query of
  * the work-item's first row. */
 #if !MASK_LIST
-ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
-                               const struct turn *turn, int row, int key,
-                               __global const uint *words, int lane)
+ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const struct turn *turn,
+                               int row, int key, __global const uint *words, int lane)
 {
     const int base = key + COLUMN(lane, 0), last = turn->first + turn->rows - 1;
     if (key + BK - 1 > min(turn->first + p->high, p->seq_k - 1))
-        UNROLL for (int j = 0; j < N_SCORES; j++)
-        {
+        UNROLL for (int j = 0; j < N_SCORES; j++) {
             const int high = min(row + j / 2 % 2 * 8 + p->high, p->seq_k - 1) - base;
             s[j] = COLUMN(0, j) <= high ? s[j] : WEIGHTLESS;
         }
     if (key < last + p->low)
-        UNROLL for (int j = 0; j < N_SCORES; j++)
-        {
+        UNROLL for (int j = 0; j < N_SCORES; j++) {
             const int low = row + j / 2 % 2 * 8 + p->low - base;
             s[j] = COLUMN(0, j) >= low ? s[j] : WEIGHTLESS;
         }
 }
 #else
-ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p,
-                               const struct turn *turn, int row, int key,
-                               __global const uint *words, int lane)
+ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const struct turn *turn,
+                               int row, int key, __global const uint *words, int lane)
 {
     const int last_row = p->seq_q - 1, last_key = p->seq_k - 1;
 #if MASK_VECTORS
-    UNROLL for (int j = 0; j < N_SCORES; j++)
-    {
+    UNROLL for (int j = 0; j < N_SCORES; j++) {
         const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
         s[j] = (k <= last_key) & VISIBLE(*p, *turn, words, i, k) ? s[j] : WEIGHTLESS;
     }
 #else
     /* A search's code is too long to be there once for each score: bits of a word first. */
-    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32))
-    {
+    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32)) {
         uint seen = 0;
-        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
-        {
+        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++) {
             const int j = start + bit;
             const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
             if (k <= last_key && VISIBLE(*p, *turn, words, i, k))
                 seen |= 1u << bit;
         }
-        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
-            s[start + bit] = seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
+        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++) s[start + bit] =
+            seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
     }
 #endif
 }
@@ -437,23 +450,20 @@ ALWAYS_INLINE void exchange(uint *a, uint *b, bool odd, int lanes)
     *b = odd ? *b : got;
 }
 
-/* Rounded outputs of the work-item's two rows. Four lanes have a row: they exchange what they hold of
- * 32 features, and each stores a chunk of 8. */
+/* Rounded outputs of the work-item's two rows. Four lanes have a row: they exchange what they hold
+ * of 32 features, and each stores a chunk of 8. */
 ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *out,
                                  const float *inverse, int rows, int lane)
 {
     const int quad = lane % 4;
     const bool chunked = DIM % 32 == 0 && HEAD_DIM == DIM && (size_t)o % 16 == 0;
-    UNROLL for (int r = 0; r < 2; r++)
-    {
+    UNROLL for (int r = 0; r < 2; r++) {
         __global ushort *row = o + 8 * r * stride;
         const bool exists = 8 * r < rows;
 #if DIM % 32 == 0
-        UNROLL for (int d = 0; d < DIM && chunked; d += 32)
-        {
+        UNROLL for (int d = 0; d < DIM && chunked; d += 32) {
             uint w[4];
-            UNROLL for (int i = 0; i < 4; i++)
-            {
+            UNROLL for (int i = 0; i < 4; i++) {
                 const float *x = out + d / 2 + 4 * i + 2 * r;
                 w[i] = hopper_pack(x[0] * inverse[r], x[1] * inverse[r]);
             }
@@ -465,8 +475,7 @@ ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *o
                 *(__global uint4 *)(row + d + 8 * quad) = (uint4)(w[0], w[1], w[2], w[3]);
         }
 #endif
-        UNROLL for (int j = 2 * r; j < N_OUTPUTS && !chunked; j += 4)
-        {
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS && !chunked; j += 4) {
             const uint pair = hopper_pack(out[j] * inverse[r], out[j + 1] * inverse[r]);
             const int d = COLUMN(lane, j);
             if (exists && d < HEAD_DIM) {
@@ -478,21 +487,19 @@ ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *o
 }
 
 #if SPLIT_KEYS
-ALWAYS_INLINE void store_records(__global float *record, const float *out,
-                                 const struct rows_state *rows, int count, int lane)
+ALWAYS_INLINE void store_records(__global float *record, const struct work *w, int count,
+                                 int lane)
 {
-    UNROLL for (int r = 0; r < 2; r++, record += 8 * RECORD)
-    {
+    UNROLL for (int r = 0; r < 2; r++, record += 8 * RECORD) {
         if (8 * r >= count)
             return;
-        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
-        {
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4) {
             const int d = COLUMN(lane, j);
             if (d < HEAD_DIM)
-                record[d] = out[j], record[d + 1] = out[j + 1];
+                record[d] = w->out[j], record[d + 1] = w->out[j + 1];
         }
-        record[RECORD_TOP] = rows->top[r];
-        record[RECORD_SUM] = rows->sum[r];
+        record[RECORD_TOP] = w->top[r];
+        record[RECORD_SUM] = w->sum[r];
     }
 }
 
@@ -523,6 +530,143 @@ attention_merge(ATTENTION_MERGE_PARAMETERS)
 }
 #endif
 
+/* ---- the work of a computing warpgroup ---- */
+
+/* What is left to do with a query tile of which all products are done. */
+ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
+{
+    float inverse[2]; /* a query without any key has a sum of 0, and gets 0 */
+    uint odd = 0;     /* rows that are to be computed again */
+    UNROLL for (int r = 0; r < 2; r++) {
+        float doubt = 0;
+        w->sum[r] += shuffle_xor(w->sum[r], 1);
+        w->sum[r] += shuffle_xor(w->sum[r], 2);
+        inverse[r] = w->sum[r] == 0 ? 0.0f : 1.0f / w->sum[r];
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4) doubt =
+            fma(w->out[j], 0.0f, fma(w->out[j + 1], 0.0f, doubt));
+        if (!(doubt == 0) || !(fabs(w->top[r]) < LARGE_SCORE || w->top[r] == -INFINITY))
+            odd |= 1u << r;
+    }
+#if SPLIT_KEYS
+    __global float *record =
+        records_of(p, partial, turn->batch, turn->head, turn->first / BQ, turn->part);
+    store_records(record + line * RECORD, w, turn->rows - line, lane);
+#else
+    __global ushort *tile =
+        (__global ushort *)o + head_offset(&p->o, turn->batch, turn->head) + turn->first * p->o.seq;
+    store_outputs(tile + line * p->o.seq, p->o.seq, w->out, inverse, turn->rows - line, lane);
+#if LOGSUMEXP
+    UNROLL for (int r = 0; r < 2; r++) if (lane % 4 == 0 && line + 8 * r < turn->rows)
+        lse[lse_row(p, turn) + line + 8 * r] =
+            w->sum[r] == 0 ? -INFINITY : w->top[r] * M_LN2_F + (log(w->sum[r]) - SLACK * M_LN2_F);
+#endif
+#endif
+    exact_rows(EXACT_NAMES, odd, line - lane / 4, lane);
+}
+
+/* Warpgroups take turns at the tensor cores, which have their products in that order. */
+#define MY_TURN()                                                                                  \
+    if (TURNS)                                                                                     \
+    HOPPER_SYNC(1 + warpgroup, 256)
+#define YOUR_TURN()                                                                                \
+    if (TURNS)                                                                                     \
+    HOPPER_ARRIVE(1 + (warpgroup + 1) % CW, 256)
+
+/* The first key tile of a turn. */
+ALWAYS_INLINE void first_step(struct work *w, const struct attention_params *p,
+                              const struct places *at, int warpgroup, int line,
+                              int lane MASK_PARAMETERS)
+{
+    WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
+    begin_scores(w, at, warpgroup);
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(BK, w->s);
+    RELEASE(at, K_FREE, w->n_keys, STAGES);
+    if (w->turn.keys.partial > 0)
+        mask_scores(w->s, p, &w->turn, w->turn.first + line, FIRST_KEY(w->turn.keys, 0), MASK_WORDS,
+                    lane);
+    weigh(w, p->log2_scale);
+    pack_weights(w);
+    NEXT(w->n_keys);
+}
+
+/* The outputs of the last one. */
+ALWAYS_INLINE void last_step(struct work *w, const struct places *at)
+{
+    WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
+    begin_outputs(w, at);
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(DIM, w->out);
+    RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
+}
+
+/* Key tile `n` of a turn, and the outputs of the one before. */
+ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attention_params *p,
+                        const struct places *at, int warpgroup, int line,
+                        int lane MASK_PARAMETERS)
+{
+    const int key = masked ? FIRST_KEY(w->turn.keys, n) : 0;
+    WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
+    MY_TURN();
+    begin_scores(w, at, warpgroup);
+    WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
+    begin_outputs(w, at);
+    YOUR_TURN();
+    if (masked && SLOW_MASK) {
+        WGMMA_WAIT(0);
+        WGMMA_KEEP(DIM, w->out);
+    } else {
+        WGMMA_WAIT(1);
+    }
+    WGMMA_KEEP(BK, w->s);
+    RELEASE(at, K_FREE, w->n_keys, STAGES);
+    if (masked)
+        mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
+    weigh(w, p->log2_scale);
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(DIM, w->out);
+    RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
+    pack_weights(w);
+    rescale(w);
+    NEXT(w->n_keys);
+}
+
+/* All query tiles. */
+ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct places *at,
+                                 __global const element *q, __global const element *k,
+                                 __global const element *v,
+                                 __global element *o LSE_PARAMETER MASK_PARAMETERS RECORD_PARAMETER)
+{
+    const int lane = get_local_id(0) % 32, warpgroup = get_local_id(0) / 128;
+    const int line = warpgroup * 64 + get_local_id(0) % 128 / 32 * 16 + lane / 4;
+    struct work w;
+    w.n_keys = 0;
+    if (TURNS && warpgroup == 0)
+        HOPPER_ARRIVE(1, 256);
+    NO_UNROLL for (w.n_turns = 0;; w.n_turns++)
+    {
+        WAIT_FULL(at, TURN_FULL, w.n_turns, TURN_STAGES);
+        w.turn = read_turn(at, w.n_turns);
+        RELEASE(at, TURN_FREE, w.n_turns, TURN_STAGES);
+        if (w.turn.first < 0)
+            return;
+        UNROLL for (int j = 0; j < N_OUTPUTS; j++) w.out[j] = 0;
+        UNROLL for (int r = 0; r < 2; r++) w.top[r] = -INFINITY, w.sum[r] = 0;
+        WAIT_FULL(at, Q_FULL, w.n_turns, Q_STAGES);
+        if (w.turn.keys.count > 0)
+            first_step(&w, p, at, warpgroup, line, lane MASK_NAMES);
+        int n = 1;
+        NO_UNROLL for (; n < w.turn.keys.partial; n++)
+            step(true, n, &w, p, at, warpgroup, line, lane MASK_NAMES);
+        NO_UNROLL for (; n < w.turn.keys.count; n++)
+            step(false, n, &w, p, at, warpgroup, line, lane MASK_NAMES);
+        RELEASE(at, Q_FREE, w.n_turns, Q_STAGES);
+        if (w.turn.keys.count > 0)
+            last_step(&w, at);
+        finish(p, &w.turn, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME, &w, line, lane);
+    }
+}
+
 /* ---- the kernels ---- */
 
 /* Tensor maps and the counter of query tiles, for the launch that follows. */
@@ -532,7 +676,7 @@ attention_prepare(__global const element *restrict q, __global const element *re
                   __global uchar *restrict workspace)
 {
     __local ulong map[TENSOR_MAP_WORDS] __attribute__((aligned(128)));
-    const int batch = p.turns / p.query_tiles / p.heads;
+    const int parts = SPLIT_KEYS ? p.parts : 1, batch = p.turns / parts / p.query_tiles / p.heads;
     make_map(workspace + MAP_Q, map, q, &p.q, p.seq_q, p.heads, batch, BQ);
     make_map(workspace + MAP_K, map, k, &p.k, p.seq_k, p.heads / p.group, batch, BK);
     make_map(workspace + MAP_V, map, v, &p.v, p.seq_k, p.heads / p.group, batch, BK);
@@ -541,13 +685,13 @@ attention_prepare(__global const element *restrict q, __global const element *re
 }
 
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
+attention(ATTENTION_PARAMETERS, __global uchar *workspace)
 {
     __local uchar tiles_memory[Q_STAGES * Q_BYTES + 2 * STAGES * KV_BYTES]
         __attribute__((aligned(1024)));
     __local ulong barriers[N_BARRIERS] __attribute__((aligned(16)));
     __local int4 turns[TURN_WORDS * TURN_STAGES];
-    const int item = get_local_id(0), lane = item % 32, warpgroup = item / 128;
+    const int item = get_local_id(0);
     const uint base = hopper_address(tiles_memory);
     const struct places at = {base, base + Q_STAGES * Q_BYTES,
                               base + Q_STAGES * Q_BYTES + STAGES * KV_BYTES,
@@ -559,7 +703,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 
-    if (warpgroup == CW) {
+    if (item >= CW * 128) {
         HOPPER_FEWER_REGISTERS(PASTE(REGISTERS_LOADING_, CW));
         tensor_map_acquire(workspace + MAP_Q);
         tensor_map_acquire(workspace + MAP_K);
@@ -570,122 +714,6 @@ attention(ATTENTION_PARAMETERS, __global uchar *restrict workspace)
             load_tiles(true, &p, &at, q, k, v, workspace MASK_NAMES);
     } else {
         HOPPER_MORE_REGISTERS(PASTE(REGISTERS_COMPUTING_, CW));
-        const int line = warpgroup * 64 + item % 128 / 32 * 16 + lane / 4;
-        uint n_keys = 0;
-        if (TURNS && warpgroup == 0)
-            HOPPER_ARRIVE(1, 256);
-        NO_UNROLL for (uint n_turns = 0;; n_turns++)
-        {
-            WAIT_FULL(&at, TURN_FULL, n_turns, TURN_STAGES);
-            const struct turn turn = read_turn(&at, n_turns);
-            RELEASE(&at, TURN_FREE, n_turns, TURN_STAGES);
-            if (turn.first < 0)
-                return;
-            struct rows_state rows = {{-INFINITY, -INFINITY}, {0, 0}};
-            float out[N_OUTPUTS];
-            UNROLL for (int j = 0; j < N_OUTPUTS; j++) out[j] = 0;
-            WAIT_FULL(&at, Q_FULL, n_turns, Q_STAGES);
-            if (turn.keys.count > 0) {
-                uint weights[N_WEIGHTS];
-                float alpha[2];
-                const ulong q_rows =
-                    WGMMA_K_MAJOR(at.q + STAGE(n_turns, Q_STAGES) * Q_BYTES + warpgroup * 64 * LINE_BYTES);
-#define K_ROWS WGMMA_K_MAJOR(at.k + STAGE(n_keys, STAGES) * KV_BYTES)
-#define V_COLUMNS                                                                                  \
-    WGMMA_MN_MAJOR(at.v + STAGE(n_keys - 1, STAGES) * KV_BYTES, BK * LINE_BYTES)
-#define MASK(key) mask_scores(s, &p, &turn, turn.first + line, key, MASK_WORDS, lane)
-                {
-                    float s[N_SCORES];
-                    WAIT_FULL(&at, K_FULL, n_keys, STAGES);
-                    begin_scores(s, q_rows, K_ROWS);
-                    WGMMA_WAIT(0);
-                    WGMMA_KEEP(BK, s);
-                    RELEASE(&at, K_FREE, n_keys, STAGES);
-                    if (turn.keys.partial > 0)
-                        MASK(FIRST_KEY(turn.keys, 0));
-                    weigh(s, &rows, alpha, p.log2_scale);
-                    pack_weights(weights, s);
-                    NEXT(n_keys);
-                }
-#define STEP(n, masked)                                                                            \
-    {                                                                                              \
-        float s[N_SCORES];                                                                         \
-        const int key = masked ? FIRST_KEY(turn.keys, n) : 0;                                      \
-        WAIT_FULL(&at, K_FULL, n_keys, STAGES);                               \
-        if (TURNS)                                                                                 \
-            HOPPER_SYNC(1 + warpgroup, 256);                                                        \
-        ulong q_now = q_rows; /* or all its sums would stay in registers from step to step */      \
-        __asm__ volatile("" : "+l"(q_now));                                                        \
-        begin_scores(s, q_now, K_ROWS);                                                            \
-        WAIT_FULL(&at, V_FULL, n_keys - 1, STAGES);                               \
-        begin_outputs(out, weights, V_COLUMNS);                                                    \
-        if (TURNS)                                                                                 \
-            HOPPER_ARRIVE(1 + (warpgroup + 1) % CW, 256);                                           \
-        if (masked && SLOW_MASK)                                                                   \
-            WGMMA_WAIT(0);                                                                         \
-        else                                                                                       \
-            WGMMA_WAIT(1);                                                                         \
-        WGMMA_KEEP(BK, s);                                                                         \
-        RELEASE(&at, K_FREE, n_keys, STAGES);                                                             \
-        if (masked && SLOW_MASK)                                                                   \
-            WGMMA_KEEP(DIM, out);                                                                  \
-        if (masked)                                                                                \
-            MASK(key);                                                                               \
-        weigh(s, &rows, alpha, p.log2_scale);                                                      \
-        WGMMA_WAIT(0);                                                                             \
-        WGMMA_KEEP(DIM, out);                                                                      \
-        RELEASE(&at, V_FREE, n_keys - 1, STAGES);                                                             \
-        pack_weights(weights, s);                                                                  \
-        rescale(out, alpha);                                                                       \
-        NEXT(n_keys);                                                                              \
-    }
-                int n = 1;
-                NO_UNROLL for (; n < turn.keys.partial; n++)
-                    STEP(n, true)
-                NO_UNROLL for (; n < turn.keys.count; n++)
-                    STEP(n, false)
-                RELEASE(&at, Q_FREE, n_turns, Q_STAGES);
-                WAIT_FULL(&at, V_FULL, n_keys - 1, STAGES);
-                begin_outputs(out, weights, V_COLUMNS);
-                WGMMA_WAIT(0);
-                WGMMA_KEEP(DIM, out);
-                RELEASE(&at, V_FREE, n_keys - 1, STAGES);
-            } else {
-                RELEASE(&at, Q_FREE, n_turns, Q_STAGES);
-            }
-            float inverse[2]; /* a query without any key has a sum of 0, and gets 0 */
-            uint odd = 0; /* rows that are to be computed again */
-            UNROLL for (int r = 0; r < 2; r++)
-            {
-                float doubt = 0;
-                rows.sum[r] += shuffle_xor(rows.sum[r], 1);
-                rows.sum[r] += shuffle_xor(rows.sum[r], 2);
-                inverse[r] = rows.sum[r] == 0 ? 0.0f : 1.0f / rows.sum[r];
-                UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
-                    doubt = fma(out[j], 0.0f, fma(out[j + 1], 0.0f, doubt));
-                if (!(doubt == 0) ||
-                    !(fabs(rows.top[r]) < LARGE_SCORE || rows.top[r] == -INFINITY))
-                    odd |= 1u << r;
-            }
-#if SPLIT_KEYS
-            __global float *record =
-                records_of(&p, partial, turn.batch, turn.head, turn.first / BQ, turn.part);
-            store_records(record + line * RECORD, out, &rows, turn.rows - line, lane);
-#else
-            __global ushort *o_tile = (__global ushort *)o +
-                                      head_offset(&p.o, turn.batch, turn.head) +
-                                      turn.first * p.o.seq;
-            store_outputs(o_tile + line * p.o.seq, p.o.seq, out, inverse, turn.rows - line, lane);
-#if LOGSUMEXP
-            UNROLL for (int r = 0; r < 2; r++)
-                if (lane % 4 == 0 && line + 8 * r < turn.rows)
-                    lse[lse_row(&p, &turn) + line + 8 * r] =
-                        rows.sum[r] == 0
-                            ? -INFINITY
-                            : rows.top[r] * M_LN2_F + (log(rows.sum[r]) - SLACK * M_LN2_F);
-#endif
-#endif
-            exact_rows(&p, &turn, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME, odd, line - lane / 4, lane);
-        }
+        compute_tiles(&p, &at, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME);
     }
 }

@@ -91,24 +91,29 @@ static void set(int *values, const int shape[4]) {
     values[T_Q_STAGES] = shape[2], values[T_TURNS] = shape[3];
 }
 
-/* The first that fits and whose tiles agree with the mask's blocks, if there is such a one. */
+/* Whether no tile straddles the edge of a mask's block, and none holds two: such tiles are full. */
+static bool is_in_block(const int *values, uint32_t rows, uint32_t cols) {
+    return rows % tile_q(values) == 0 && cols % (uint32_t)values[T_BK] == 0;
+}
+
+/* The first that fits, by speed on an NVIDIA H100. Of lists, the first whose tiles lie in blocks of
+ * the mask, else small ones: of large ones more are partial. */
 static void guess(const struct device *device, const void *problem, int *values) {
-    /* CW, BK, Q_STAGES, TURNS, by speed on an NVIDIA H100. */
-    static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 0}, {2, 96, 1, 0},
-                                    {2, 80, 1, 0},  {1, 128, 2, 0}, {1, 80, 1, 0}};
-    enum { N_SHAPES = sizeof shapes / sizeof *shapes };
+    /* CW, BK, Q_STAGES, TURNS */
+    static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 0}, {2, 96, 1, 0}, {2, 80, 1, 0},
+                                    {1, 128, 2, 0}, {1, 80, 1, 0},  {1, 64, 2, 0}, {1, 64, 1, 0}};
+    enum { N_SHAPES = sizeof shapes / sizeof *shapes, SMALL = 6 };
     const struct attention gather = gathered(problem), *a = &gather;
+    const bool listed = a->mask != NULL;
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
-    for (unsigned pass = 0; pass < 2; pass++)
-        for (unsigned i = 0; i < N_SHAPES; i++) {
+    for (unsigned pass = listed ? 0 : 1; pass < 2; pass++)
+        for (unsigned i = listed && pass > 0 ? SMALL : 0; i < N_SHAPES; i++) {
             set(values, shapes[i]);
             while (values[T_CW] > 1 && tile_q(values) - ROWS >= a->seq_q)
                 values[T_CW]--;
             values[T_TURNS] &= values[T_CW] > 1;
-            if ((pass > 0 || (attention_tiles_agree(tile_q(values), rows) &&
-                              attention_tiles_agree((size_t)values[T_BK], cols))) &&
-                fits(device, problem, values))
+            if ((pass > 0 || is_in_block(values, rows, cols)) && fits(device, problem, values))
                 return;
         }
 }
