@@ -17,10 +17,14 @@
  * through a stage in local memory of which half is on its way while the other is filled; what needs
  * more than a factor, or is not aligned, goes row by row, by ordinary stores.
  *
- * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k, which leave their
- * sums in the workspace; kernel `reduce` adds them up.
+ * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k. All but the last
+ * one leave their sums in the workspace and raise a flag, which is the run's ticket, so that nobody
+ * has to clear it before; the last one waits, adds them up and goes on. It waits for work of lower
+ * index only, that is for work-groups that started before it: nothing stands still, whoever else
+ * is on the device.
  *
- *     workspace: maps of each work-group, then from p.sums_at on sums [tile][slice][BM][BN]
+ *     workspace: maps of each work-group; flags [slice][consumer]; from word p.sums_at on sums
+ *                [slice][consumer], as they lie in registers
  *
  * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K; WGMMA_TYPE (hopper.clh);
  * gemm.clh for the rest of the variant, without lists of offsets. tf32 is K-major only: A plain, B
@@ -95,7 +99,8 @@ struct work {
     long batch;
     struct place place;
     int first, end;
-    long sums; /* index of the slice; -1: a whole tile */
+    int slice; /* -1: a whole tile */
+    uint slot; /* of the slice in the workspace */
 };
 
 static inline uint tiles_of(const struct gemm_params *p)
@@ -111,15 +116,16 @@ static inline uint all_work(const struct gemm_params *p)
 
 static inline struct work work_of(const struct gemm_params *p, uint index, int steps)
 {
-    const uint whole = SPLIT_K == 1 ? index + 1 : (uint)p->whole, tiles = tiles_of(p);
-    const uint tile = index < whole ? index : whole + (index - whole) / SPLIT_K;
-    const int slice = index < whole ? 0 : (index - whole) % SPLIT_K;
-    const int depth = index < whole ? steps : (steps + SPLIT_K - 1) / SPLIT_K;
+    const uint tiles = tiles_of(p), whole = (uint)p->whole;
+    const bool split = SPLIT_K > 1 && index >= whole;
+    const uint tile = split ? whole + (index - whole) / SPLIT_K : index;
     struct work w;
     w.batch = tile / tiles;
     w.place = place_of(p, tile % tiles);
-    w.first = min(slice * depth, steps), w.end = min(w.first + depth, steps);
-    w.sums = index < whole ? -1 : (long)index - whole;
+    w.slot = index - whole;
+    w.slice = split ? (int)(w.slot % SPLIT_K) : -1;
+    w.first = split ? (int)((long)steps * w.slice / SPLIT_K) : 0;
+    w.end = split ? (int)((long)steps * (w.slice + 1) / SPLIT_K) : steps;
     return w;
 }
 
@@ -140,7 +146,9 @@ static inline struct mapped mapped_of(const struct gemm_params *p, const struct 
     struct mapped mapped;
     mapped.a = is_aligned(o->a, o->lda, p->stride_a, sizeof(element));
     mapped.b = is_aligned(o->b, o->ldb, p->stride_b, sizeof(element));
-    mapped.c = PLAIN_C && o->beta == 0.0f && is_aligned(o->c, o->ldc, p->stride_c, 2);
+    /* Its stores are as exact as whole chunks. */
+    mapped.c = PLAIN_C && o->beta == 0.0f && p->n % 8 == 0 &&
+               is_aligned(o->c, o->ldc, p->stride_c, 2);
     return mapped;
 }
 
@@ -340,28 +348,27 @@ ALWAYS_INLINE void store_block(const float *sums, uint staging, __global const u
     const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
     const int line = item / 32 * 16 + lane % 16;
     const uint to = staging + line * LINE;
-    UNROLL for (int first = 0; first < BN; first += 128)
+    UNROLL for (int j = 0; j < BN / 8; j += 2)
     {
-        const int columns = SMALLER(128, BN - first);
-        if (item == 0)
-            HOPPER_STORES_READ(0);
-        HOPPER_SYNC(1 + consumer, WARPGROUP);
-        UNROLL for (int j = 0; j < columns / 8; j += 2)
-        {
-            const float *x = sums + (first / 8 + j) * 4;
-            const int chunk = j % 8 + lane / 16;
-            HOPPER_STORE_MATRICES(to + j / 8 * BLOCK + ((chunk ^ line % 8) << 4),
-                                  hopper_pack(alpha * x[0], alpha * x[1]),
-                                  hopper_pack(alpha * x[2], alpha * x[3]),
-                                  hopper_pack(alpha * x[4], alpha * x[5]),
-                                  hopper_pack(alpha * x[6], alpha * x[7]));
+        if (j % 16 == 0) {
+            if (item == 0)
+                HOPPER_STORES_READ(0);
+            HOPPER_SYNC(1 + consumer, WARPGROUP);
         }
-        hopper_fence_tiles();
-        HOPPER_SYNC(1 + consumer, WARPGROUP);
-        if (item == 0) {
-            UNROLL for (int j = 0; j < columns; j += 64)
-                hopper_store_3d(map, column + first + j, row, batch, staging + j / 64 * BLOCK);
-            hopper_store_commit();
+        HOPPER_STORE_MATRICES(to + j / 8 % 2 * BLOCK + (((j % 8 + lane / 16) ^ line % 8) << 4),
+                              hopper_pack(alpha * sums[4 * j], alpha * sums[4 * j + 1]),
+                              hopper_pack(alpha * sums[4 * j + 2], alpha * sums[4 * j + 3]),
+                              hopper_pack(alpha * sums[4 * j + 4], alpha * sums[4 * j + 5]),
+                              hopper_pack(alpha * sums[4 * j + 6], alpha * sums[4 * j + 7]));
+        if (j % 16 == 14 || j + 2 == BN / 8) {
+            hopper_fence_tiles();
+            HOPPER_SYNC(1 + consumer, WARPGROUP);
+            if (item == 0) {
+                hopper_store_3d(map, column + j / 16 * 128, row, batch, staging);
+                if (j % 16 == 14)
+                    hopper_store_3d(map, column + j / 16 * 128 + 64, row, batch, staging + BLOCK);
+                hopper_store_commit();
+            }
         }
     }
 }
@@ -412,24 +419,60 @@ ALWAYS_INLINE void finish_block(const struct gemm_operands *o, const float *sums
     }
 }
 
-/* A block's sums of a slice, for `reduce`. */
-ALWAYS_INLINE void leave_block(const float *sums, __global float *to)
+/* ---- slices of k ---- */
+
+#define PART (BLOCKS * 64 * BN) /* sums of a consumer */
+
+/* A work-item's sums lie WARPGROUP apart, in fours, so that those of a warp are neighbours. */
+ALWAYS_INLINE void leave_sums(float (*sums)[BN / 2], __global float *part)
 {
-    const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
-    to += (item / 32 * 16 + lane / 4) * BN + lane % 4 * 2;
+    __global float4 *to = (__global float4 *)part + get_local_id(0) % WARPGROUP;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
+    UNROLL for (int j = 0; j < BN / 8; j++)
+        to[(block * (BN / 8) + j) * WARPGROUP] =
+            (float4)(sums[block][4 * j], sums[block][4 * j + 1], sums[block][4 * j + 2],
+                     sums[block][4 * j + 3]);
+}
+
+ALWAYS_INLINE void add_sums(float (*sums)[BN / 2], __global const float *part)
+{
+    __global const float4 *from = (__global const float4 *)part + get_local_id(0) % WARPGROUP;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
     UNROLL for (int j = 0; j < BN / 8; j++)
     {
-        *(__global float2 *)(to + 8 * j) = (float2)(sums[4 * j], sums[4 * j + 1]);
-        *(__global float2 *)(to + 8 * BN + 8 * j) = (float2)(sums[4 * j + 2], sums[4 * j + 3]);
+        const float4 x = from[(block * (BN / 8) + j) * WARPGROUP];
+        sums[block][4 * j] += x.x, sums[block][4 * j + 1] += x.y;
+        sums[block][4 * j + 2] += x.z, sums[block][4 * j + 3] += x.w;
     }
 }
 
-#define WORKSPACE_PARAMETER , __global uint *restrict workspace
-#define SUMS_OF(workspace, index)                                                                  \
-    ((__global float *)((workspace) + p.sums_at) + (size_t)(index) * (BM * BN))
+/* Leaves a slice's sums, or adds those of the others to the last one's. */
+ALWAYS_INLINE void share_sums(float (*sums)[BN / 2], const struct work *w, int consumer,
+                              __global uint *workspace, const struct gemm_params *p)
+{
+    const int item = get_local_id(0) % WARPGROUP;
+    const uint slot = w->slot * CONSUMERS + consumer;
+    __global float *parts = (__global float *)(workspace + p->sums_at);
+    __global ulong *flags = (__global ulong *)(workspace + get_num_groups(0) * (MAPS * LINE / 4));
+    if (w->slice < SPLIT_K - 1) {
+        leave_sums(sums, parts + (size_t)slot * PART);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        if (item == 0)
+            hopper_raise(flags + slot, p->ticket);
+        return;
+    }
+    NO_UNROLL for (uint slice = 1; slice < SPLIT_K; slice++)
+    {
+        const uint other = slot - slice * CONSUMERS;
+        if (item == 0)
+            hopper_wait_for(flags + other, p->ticket);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        add_sums(sums, parts + (size_t)other * PART);
+    }
+}
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS
-                                                                          WORKSPACE_PARAMETER)
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS,
+                                                                      __global uint *workspace)
 {
     __local uchar tiles[STAGES * STAGE] __attribute__((aligned(1024)));
     __local uchar staging[CONSUMERS * STAGING] __attribute__((aligned(1024)));
@@ -469,53 +512,24 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
         const long row = w.place.row + consumer * BLOCKS * 64, column = w.place.column;
         float sums[BLOCKS][BN / 2];
         multiply(sums, &ring, &at, consumer, w.end - w.first);
+        if (SPLIT_K > 1 && w.slice >= 0)
+            share_sums(sums, &w, consumer, workspace, &p);
+        if (SPLIT_K > 1 && w.slice >= 0 && w.slice < SPLIT_K - 1)
+            continue;
         UNROLL for (int block = 0; block < BLOCKS; block++)
         {
             const long first = row + block * 64;
-            if (SPLIT_K > 1 && w.sums >= 0) {
-                leave_block(sums[block], SUMS_OF(workspace, w.sums) +
-                                             (consumer * BLOCKS + block) * 64 * BN);
 #if PLAIN_C
-            } else if (mapped.c) {
+            if (mapped.c) {
                 store_block(sums[block], stage, maps + MAP_C * LINE, consumer, (int)first,
                             (int)column, (int)w.batch, o.alpha);
-#endif
-            } else {
-                o.c = c + p.c_offset + C_OFFSET(w.batch);
-                finish_block(&o, sums[block], slab, first + warp % 4 * 16, column);
+                continue;
             }
+#endif
+            o.c = c + p.c_offset + C_OFFSET(w.batch);
+            finish_block(&o, sums[block], slab, first + warp % 4 * 16, column);
         }
     }
     if (mapped.c && item % WARPGROUP == 0)
         HOPPER_STORES_DONE();
 }
-
-#if SPLIT_K > 1
-
-/* Work-items: WIDE neighbours each of all tiles that were split. */
-__kernel __attribute__((reqd_work_group_size(WARPGROUP, 1, 1))) void reduce(GEMM_PARAMETERS
-                                                                                WORKSPACE_PARAMETER)
-{
-    const uint index = (uint)get_global_id(0) / (BM * BN / WIDE), tiles = tiles_of(&p);
-    const uint within = (uint)get_global_id(0) % (BM * BN / WIDE) * WIDE;
-    const uint tile = (uint)p.whole + index;
-    const struct place place = place_of(&p, tile % tiles);
-    const long row = place.row + within / BN, column = place.column + within % BN;
-    GEMM_OPERANDS(o, tile / tiles);
-    __global const float *from = SUMS_OF(workspace, index * SPLIT_K) + within;
-    VECTOR(float, WIDE) sum = 0;
-    if (row >= o.m || column >= o.n)
-        return;
-    UNROLL for (int slice = 0; slice < SPLIT_K; slice++)
-        sum += *(__global const VECTOR(float, WIDE) *)(from + slice * (BM * BN));
-    if (column + WIDE <= o.n && is_aligned(o.c, o.ldc, 0, sizeof(element_c))) {
-        FINISH_ALIGNED(WIDE)(&o, sum, row, column);
-    } else {
-        float lanes[WIDE];
-        VSTORE(WIDE, sum, lanes);
-        for (int i = 0; i < WIDE && column + i < o.n; i++)
-            finish1(&o, lanes[i], row, column + i);
-    }
-}
-
-#endif

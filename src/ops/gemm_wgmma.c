@@ -105,11 +105,19 @@ static struct round round_of(const struct device *device, const struct gemm *gem
     return round;
 }
 
+/* In bytes: maps and flags, then the sums of slices. */
+static double sums_at(const struct device *device, const struct gemm *gemm, const int *values) {
+    const struct round round = round_of(device, gemm, values);
+    const double consumers = (double)(work_items(values) / WARPGROUP - 1);
+    const double flags = (round.work - round.whole) * consumers * (double)sizeof(cl_ulong);
+    return ceil((device_units(device) * (double)(MAPS * LINE) + flags) / LINE) * LINE;
+}
+
 static double workspace_bytes(const struct device *device, const struct gemm *gemm,
                               const int *values) {
     const struct round round = round_of(device, gemm, values);
     const double sums = (round.work - round.whole) * (double)tile_elements(values);
-    return device_units(device) * (double)(MAPS * LINE) + sums * sizeof(cl_float);
+    return sums_at(device, gemm, values) + sums * sizeof(cl_float);
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
@@ -137,9 +145,9 @@ static const struct preset {
 };
 
 /* Of a multiprocessor, in cycles. */
-static const double MULTIPLY_ADDS = 2048, LOADED = 64;   /* each cycle: of 16 bits; bytes */
-static const double TILE = 1500, TILE_ELEMENTS = 16;     /* the way in and out; sums each cycle */
-static const double REDUCE = 4000, REDUCED_BYTES = 2000; /* another launch; of all of them */
+static const double MULTIPLY_ADDS = 2048, LOADED = 64; /* each cycle: of 16 bits; bytes */
+static const double TILE = 1500, TILE_ELEMENTS = 16;   /* the way in and out; sums each cycle */
+static const double MEETING = 1500;                    /* of slices */
 
 static double cost_of(const struct device *device, const struct gemm *gemm, const int *values,
                       double speed) {
@@ -153,7 +161,7 @@ static double cost_of(const struct device *device, const struct gemm *gemm, cons
     double cost = ceil(round.whole / units) * (steps * step + tile);
     if (split > 1)
         cost += ceil((round.work - round.whole) / units) * (ceil(steps / split) * step + tile) +
-                REDUCE + (round.work - round.whole) * area * sizeof(cl_float) / REDUCED_BYTES;
+                MEETING + (split - 1) * area * sizeof(cl_float) / LOADED;
     return cost;
 }
 
@@ -192,21 +200,13 @@ static clat_status launch(const struct device *device, const void *problem, cons
                 gemm->dtype == CLAT_F32 ? "tf32" : clat_dtype_name(gemm->dtype));
     memcpy(&params, out->params, sizeof params);
     params.whole = (gemm_size)round.whole;
-    params.sums_at = (gemm_size)(units * (MAPS * LINE) / sizeof(cl_uint));
+    params.sums_at = (gemm_size)(sums_at(device, gemm, values) / sizeof(cl_uint));
     memcpy(out->params, &params, sizeof params);
     out->workspace_bytes = (size_t)workspace_bytes(device, gemm, values);
     pass_arg(pass, ARG_WORKSPACE, 0, 0);
     pass->dims = 1;
     pass->local[0] = items;
     pass->global[0] = smaller((size_t)round.work, units) * items;
-    if (values[T_SPLIT_K] > 1) {
-        const size_t wide = 16 / clat_dtype_bytes(gemm->dtype_c);
-        struct pass *reduce = &out->passes[out->n_passes++];
-        *reduce = *pass;
-        reduce->kernel = "reduce";
-        reduce->local[0] = WARPGROUP;
-        reduce->global[0] = (size_t)(round.tiles - round.whole) * tile_elements(values) / wide;
-    }
     return CLAT_OK;
 }
 
