@@ -14,8 +14,8 @@
  * Tensor maps are made by each work-group, in its place of the workspace: the host does not know
  * addresses. They take multiples of 16 bytes: an operand whose start or stride is none is brought
  * by the work-items of the producer, aligned vectors shifted into place. Sums go to C by a map too,
- * through a stage in local memory of which half is on its way while the other is filled; what needs
- * more than a factor, or is not aligned, goes row by row, by ordinary stores.
+ * through local memory; what needs more than a factor, or is not aligned, goes row by row, by
+ * ordinary stores.
  *
  * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k. All but the last
  * one leave their sums in the workspace and raise a flag, which is the run's ticket, so that nobody
@@ -202,8 +202,8 @@ ALWAYS_INLINE uint4 shifted(__global const element *from, int bytes)
 }
 
 /* `count` lines of a tile, of which lines x columns are inside. */
-ALWAYS_INLINE void bring_lines(__local uint4 *tile, __global const element *from, long ld, int count,
-                               long lines, long columns)
+ALWAYS_INLINE void bring_lines(__local uint4 *tile, __global const element *from, long ld,
+                               int count, long lines, long columns)
 {
     const int item = get_local_id(0), chunk = item % 8, first = item / 8;
     const int bytes = (int)clamp(columns - chunk * (16 / BYTES), 0L, 16L / BYTES) * BYTES;
