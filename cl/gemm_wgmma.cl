@@ -164,6 +164,7 @@ static inline struct mapped mapped_of(const struct gemm_params *p, const struct 
         TENSOR_MAP_STRIDE(map, 2, distance);                                                       \
     } while (0)
 
+/* The warp that makes a map also uses it, but for that of C. */
 ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place,
                             const struct gemm_params *p, const struct gemm_operands *o)
 {
@@ -180,6 +181,8 @@ ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place
             MAKE_MAP(at, o->c, HOPPER_16_BITS, 2, p->n, p->m, p->ldc, p->stride_c, 64, 64);
     }
     tensor_map_publish(at, place);
+    if (which != MAP_C && get_local_id(0) % 32 == 0)
+        tensor_map_acquire(place);
 }
 
 /* ---- the producer: global memory -> ring ---- */
@@ -266,12 +269,9 @@ ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
                            const struct gemm_operands *o, int steps)
 {
     const int item = get_local_id(0);
-    const uint expected = (mapped->a ? TILE_A : 0) + (mapped->b ? TILE_B : 0);
+    const bool brings_a = mapped->a && item == MAP_A * 32;
+    const bool brings_b = mapped->b && item == MAP_B * 32;
     struct position at = {0, 1};
-    if (item == 0) {
-        tensor_map_acquire(maps + MAP_A * LINE);
-        tensor_map_acquire(maps + MAP_B * LINE);
-    }
     NO_UNROLL for (uint i = get_group_id(0); i < all_work(p); i += get_num_groups(0))
     {
         const struct work w = work_of(p, i, steps);
@@ -282,20 +282,21 @@ ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
             const uint full = ring->full + 8 * at.stage;
             __local uchar *tile = ring->tiles + at.stage * STAGE;
             hopper_wait(ring->empty + 8 * at.stage, at.parity);
-            if (item == 0) {
-                hopper_expect(full, expected);
-                if (mapped->a)
-                    load_tile(hopper_address(tile), maps + MAP_A * LINE, MN_A, BM, row, k * BK,
-                              p->stride_a ? (int)w.batch : 0, full);
-                if (mapped->b)
-                    load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
-                              k * BK, p->stride_b ? (int)w.batch : 0, full);
+            if (brings_a) {
+                hopper_expect(full, TILE_A);
+                load_tile(hopper_address(tile), maps + MAP_A * LINE, MN_A, BM, row, k * BK,
+                          p->stride_a ? (int)w.batch : 0, full);
+            }
+            if (brings_b) {
+                hopper_expect(full, TILE_B);
+                load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
+                          k * BK, p->stride_b ? (int)w.batch : 0, full);
             }
             if (!mapped->a)
                 bring_tile(tile, a, o->lda, MN_A, BM, row, (long)k * BK, o->m, o->k);
             if (!mapped->b)
                 bring_tile(tile + TILE_A, b, o->ldb, MN_B, BN, column, (long)k * BK, o->n, o->k);
-            if (expected != STAGE)
+            if (!mapped->a || !mapped->b)
                 hopper_fence_tiles();
             hopper_arrive(full);
             advance(&at);
@@ -341,32 +342,32 @@ ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, stru
 /* ---- from sums to C ---- */
 
 #if PLAIN_C
-/* A block's sums by the map, 128 columns at a time. */
+/* A block's sums by the map, 64 columns at a time, in either half of the staging in turn. */
 ALWAYS_INLINE void store_block(const float *sums, uint staging, __global const uchar *map,
                                int consumer, int row, int column, int batch, float alpha)
 {
     const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
     const int line = item / 32 * 16 + lane % 16;
-    const uint to = staging + line * LINE;
     UNROLL for (int j = 0; j < BN / 8; j += 2)
     {
-        if (j % 16 == 0) {
-            if (item == 0)
-                HOPPER_STORES_READ(0);
+        const uint half_at = staging + j / 8 % 2 * BLOCK;
+        if (j % 8 == 0) {
+            if (item == 0 && j == 0 && BN / 64 % 2 != 0)
+                HOPPER_STORES_READ(0); /* the block before began and ended with this half */
+            else if (item == 0)
+                HOPPER_STORES_READ(1);
             HOPPER_SYNC(1 + consumer, WARPGROUP);
         }
-        HOPPER_STORE_MATRICES(to + j / 8 % 2 * BLOCK + (((j % 8 + lane / 16) ^ line % 8) << 4),
+        HOPPER_STORE_MATRICES(half_at + line * LINE + (((j % 8 + lane / 16) ^ line % 8) << 4),
                               hopper_pack(alpha * sums[4 * j], alpha * sums[4 * j + 1]),
                               hopper_pack(alpha * sums[4 * j + 2], alpha * sums[4 * j + 3]),
                               hopper_pack(alpha * sums[4 * j + 4], alpha * sums[4 * j + 5]),
                               hopper_pack(alpha * sums[4 * j + 6], alpha * sums[4 * j + 7]));
-        if (j % 16 == 14 || j + 2 == BN / 8) {
+        if (j % 8 == 6) {
             hopper_fence_tiles();
             HOPPER_SYNC(1 + consumer, WARPGROUP);
             if (item == 0) {
-                hopper_store_3d(map, column + j / 16 * 128, row, batch, staging);
-                if (j % 16 == 14)
-                    hopper_store_3d(map, column + j / 16 * 128 + 64, row, batch, staging + BLOCK);
+                hopper_store_3d(map, column + j / 8 * 64, row, batch, half_at);
                 hopper_store_commit();
             }
         }
@@ -485,9 +486,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     const struct mapped mapped = mapped_of(&p, &o);
     const int steps = (int)((o.k + BK - 1) / BK);
 
-    if (item == 0) {
+    if (item == MAPS * 32) {
         for (int i = 0; i < STAGES; i++) {
-            hopper_barrier_make(ring.full + 8 * i, mapped.a && mapped.b ? 1 : WARPGROUP);
+            hopper_barrier_make(ring.full + 8 * i, mapped.a && mapped.b ? 2 : WARPGROUP);
             hopper_barrier_make(ring.empty + 8 * i, 4 * CONSUMERS);
         }
         hopper_fence_barriers();
@@ -497,7 +498,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     barrier(CLK_LOCAL_MEM_FENCE);
 
     if (consumer < 0) {
-        if (item == 0 || !mapped.a || !mapped.b)
+        if (item == MAP_A * 32 || item == MAP_B * 32 || !mapped.a || !mapped.b)
             produce(&ring, maps, &mapped, &p, &o, steps);
         return;
     }
@@ -531,5 +532,5 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
         }
     }
     if (mapped.c && item % WARPGROUP == 0)
-        HOPPER_STORES_DONE();
+        HOPPER_STORES_READ(0);
 }

@@ -154,7 +154,7 @@ static cl_mem random_buffer(size_t count, uint64_t seed) {
 
 static void test_repeated(void **state) {
     (void)state;
-    enum { M = 1536, N = 1288, K = 776, RUNS = 60 };
+    enum { M = 1280, N = 1288, K = 776, RUNS = 60 };
     need_hopper();
     static const char *const tunables[] = {
         "BM=128 BN=256 STAGES=4 SPLIT_K=1", "BM=64 BN=128 STAGES=8 SPLIT_K=1",
