@@ -187,15 +187,32 @@ ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place
 
 /* ---- the producer: global memory -> ring ---- */
 
-/* 16 bytes from an element on, of which `bytes` are inside, the others 0, by aligned vectors that
- * have at least one of them. */
-ALWAYS_INLINE uint4 shifted(__global const element *from, int bytes)
+/* An operand that no map describes. */
+struct stored {
+    __global const element *start;
+    long ld, lines, columns; /* as stored, what is left from `start` on */
+};
+
+/* 16 bytes from an element on, of which `bytes` count, the others become 0: two aligned vectors,
+ * both of which have at least one element of the operand. No branches, so that loads are under way
+ * together. */
+struct vectors {
+    uint4 low, high;
+};
+
+ALWAYS_INLINE struct vectors fetch(const struct stored *x, long line, long column, int bytes)
 {
-    const uint shift = (size_t)from % 16;
-    __global const uint4 *vectors = (__global const uint4 *)((size_t)from - shift);
-    const uint4 low = bytes > 0 ? vectors[0] : (uint4)0;
-    const uint4 high = (int)shift + bytes > 16 && shift ? vectors[1] : (uint4)0;
-    uint8 w = (uint8)(low, high);
+    const size_t start = (size_t)x->start, from = (size_t)(x->start + line * x->ld + column);
+    const size_t at = (bytes > 0 ? from : start) / 16 * 16;
+    const size_t next = (int)(from % 16) + bytes > 16 ? 16 : 0;
+    struct vectors v;
+    v.low = *(__global const uint4 *)at, v.high = *(__global const uint4 *)(at + next);
+    return v;
+}
+
+ALWAYS_INLINE uint4 shifted(const struct vectors *v, uint shift, int bytes)
+{
+    uint8 w = (uint8)(v->low, v->high);
     w = shift & 8 ? w.s23456777 : w;
     w = shift & 4 ? w.s12345677 : w;
     if (BYTES == 2)
@@ -204,37 +221,43 @@ ALWAYS_INLINE uint4 shifted(__global const element *from, int bytes)
     return w.lo & (as_uint4(kept >= 4) | (as_uint4(kept >= 2) & 0xffffu));
 }
 
-/* `count` lines of a tile, of which lines x columns are inside. */
-ALWAYS_INLINE void bring_lines(__local uint4 *tile, __global const element *from, long ld,
-                               int count, long lines, long columns)
+/* `count` lines of a tile; of blocks of 64 lines, each is 64 columns further. */
+#define CHUNK_BYTES(left) ((int)clamp((left)*BYTES, 0L, 16L))
+ALWAYS_INLINE void bring_tile(__local uint4 *tile, const struct stored *x, bool blocks, int count)
 {
+    enum { STEP = WARPGROUP / 8, BATCH = 8, CHUNK = 16 / BYTES };
     const int item = get_local_id(0), chunk = item % 8, first = item / 8;
-    const int bytes = (int)clamp(columns - chunk * (16 / BYTES), 0L, 16L / BYTES) * BYTES;
-    __local uint4 *to = tile + first * 8 + (chunk ^ first % 8);
-    from += first * ld + chunk * (16 / BYTES);
-    for (int i = 0; i < count; i += WARPGROUP) {
-        uint4 chunks[WARPGROUP / 16];
-        UNROLL for (int j = 0; j < WARPGROUP / 16; j++)
+    NO_UNROLL for (int i = 0; i < count; i += STEP * BATCH)
+    {
+        struct vectors v[BATCH];
+        UNROLL for (int j = 0; j < BATCH; j++)
         {
-            const int line = i + 16 * j;
-            chunks[j] = shifted(from + line * ld, line < count && first + line < lines ? bytes : 0);
+            const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;
+            const long line = at - block, column = block + chunk * CHUNK;
+            const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
+            v[j] = fetch(x, line, column, bytes);
         }
-        UNROLL for (int j = 0; j < WARPGROUP / 16; j++)
-            if (i + 16 * j < count)
-                to[(i + 16 * j) * 8] = chunks[j];
+        UNROLL for (int j = 0; j < BATCH; j++)
+        {
+            const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;
+            const long line = at - block, column = block + chunk * CHUNK;
+            const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
+            const uint shift = (uint)(size_t)(x->start + line * x->ld + column) % 16;
+            if (at < count)
+                tile[at * 8 + (chunk ^ at % 8)] = shifted(&v[j], shift, bytes);
+        }
     }
 }
 
-/* A tile, `across` its first row or column of C and `k` its first of k. */
-ALWAYS_INLINE void bring_tile(__local uchar *tile, __global const element *x, long ld, bool mn,
-                              int count, long across, long k, long all, long depth)
+/* From `across` of m or n, and k, on. */
+ALWAYS_INLINE struct stored stored_at(__global const element *start, long ld, bool mn, long across,
+                                      long k, long all, long depth)
 {
-    if (mn)
-        for (int block = 0; block < count; block += 64)
-            bring_lines((__local uint4 *)(tile + block * LINE), x + k * ld + across + block, ld, 64,
-                        depth - k, all - across - block);
-    else
-        bring_lines((__local uint4 *)tile, x + across * ld + k, ld, count, all - across, depth - k);
+    struct stored x;
+    x.start = start + (mn ? k : across) * ld + (mn ? across : k), x.ld = ld;
+    x.lines = (mn ? depth : all) - (mn ? k : across);
+    x.columns = (mn ? all : depth) - (mn ? across : k);
+    return x;
 }
 
 ALWAYS_INLINE void load_tile(uint tile, __global const uchar *map, bool mn, int count, int across,
@@ -276,7 +299,6 @@ ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
     {
         const struct work w = work_of(p, i, steps);
         const int row = (int)w.place.row, column = (int)w.place.column;
-        __global const element *a = o->a + w.batch * p->stride_a, *b = o->b + w.batch * p->stride_b;
         NO_UNROLL for (int k = w.first; k < w.end; k++)
         {
             const uint full = ring->full + 8 * at.stage;
@@ -292,10 +314,16 @@ ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
                 load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
                           k * BK, p->stride_b ? (int)w.batch : 0, full);
             }
-            if (!mapped->a)
-                bring_tile(tile, a, o->lda, MN_A, BM, row, (long)k * BK, o->m, o->k);
-            if (!mapped->b)
-                bring_tile(tile + TILE_A, b, o->ldb, MN_B, BN, column, (long)k * BK, o->n, o->k);
+            if (!mapped->a) {
+                const struct stored x = stored_at(o->a + w.batch * p->stride_a, o->lda, MN_A, row,
+                                                  (long)k * BK, o->m, o->k);
+                bring_tile((__local uint4 *)tile, &x, MN_A, BM);
+            }
+            if (!mapped->b) {
+                const struct stored x = stored_at(o->b + w.batch * p->stride_b, o->ldb, MN_B,
+                                                  column, (long)k * BK, o->n, o->k);
+                bring_tile((__local uint4 *)(tile + TILE_A), &x, MN_B, BN);
+            }
             if (!mapped->a || !mapped->b)
                 hopper_fence_tiles();
             hopper_arrive(full);
