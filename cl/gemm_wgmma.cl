@@ -14,13 +14,17 @@
  * Tensor maps are made by each work-group, in its place of the workspace: the host does not know
  * addresses. They take multiples of 16 bytes: an operand whose start or stride is none is brought
  * by the work-items of the producer, aligned vectors shifted into place. Sums go to C by a map too,
- * through a stage in local memory of which half is on its way while the other is filled; what needs
- * more than a factor, or is not aligned, goes row by row, by ordinary stores.
+ * through local memory; what needs more than a factor, or is not aligned, goes row by row, by
+ * ordinary stores.
  *
- * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k, which leave their
- * sums in the workspace; kernel `reduce` adds them up.
+ * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k. All but the last
+ * one leave their sums in the workspace and raise a flag, which is the run's ticket, so that nobody
+ * has to clear it before; the last one waits, adds them up and goes on. It waits for work of lower
+ * index only, that is for work-groups that started before it: nothing stands still, whoever else
+ * is on the device.
  *
- *     workspace: maps of each work-group, then from p.sums_at on sums [tile][slice][BM][BN]
+ *     workspace: maps of each work-group; flags [slice][consumer]; from word p.sums_at on sums
+ *                [slice][consumer], as they lie in registers
  *
  * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K; WGMMA_TYPE (hopper.clh);
  * gemm.clh for the rest of the variant, without lists of offsets. tf32 is K-major only: A plain, B
@@ -95,7 +99,8 @@ struct work {
     long batch;
     struct place place;
     int first, end;
-    long sums; /* index of the slice; -1: a whole tile */
+    int slice; /* -1: a whole tile */
+    uint slot; /* of the slice in the workspace */
 };
 
 static inline uint tiles_of(const struct gemm_params *p)
@@ -111,15 +116,16 @@ static inline uint all_work(const struct gemm_params *p)
 
 static inline struct work work_of(const struct gemm_params *p, uint index, int steps)
 {
-    const uint whole = SPLIT_K == 1 ? index + 1 : (uint)p->whole, tiles = tiles_of(p);
-    const uint tile = index < whole ? index : whole + (index - whole) / SPLIT_K;
-    const int slice = index < whole ? 0 : (index - whole) % SPLIT_K;
-    const int depth = index < whole ? steps : (steps + SPLIT_K - 1) / SPLIT_K;
+    const uint tiles = tiles_of(p), whole = (uint)p->whole;
+    const bool split = SPLIT_K > 1 && index >= whole;
+    const uint tile = split ? whole + (index - whole) / SPLIT_K : index;
     struct work w;
     w.batch = tile / tiles;
     w.place = place_of(p, tile % tiles);
-    w.first = min(slice * depth, steps), w.end = min(w.first + depth, steps);
-    w.sums = index < whole ? -1 : (long)index - whole;
+    w.slot = index - whole;
+    w.slice = split ? (int)(w.slot % SPLIT_K) : -1;
+    w.first = split ? (int)((long)steps * w.slice / SPLIT_K) : 0;
+    w.end = split ? (int)((long)steps * (w.slice + 1) / SPLIT_K) : steps;
     return w;
 }
 
@@ -140,7 +146,9 @@ static inline struct mapped mapped_of(const struct gemm_params *p, const struct 
     struct mapped mapped;
     mapped.a = is_aligned(o->a, o->lda, p->stride_a, sizeof(element));
     mapped.b = is_aligned(o->b, o->ldb, p->stride_b, sizeof(element));
-    mapped.c = PLAIN_C && o->beta == 0.0f && is_aligned(o->c, o->ldc, p->stride_c, 2);
+    /* Its stores are as exact as whole chunks. */
+    mapped.c = PLAIN_C && o->beta == 0.0f && p->n % 8 == 0 &&
+               is_aligned(o->c, o->ldc, p->stride_c, 2);
     return mapped;
 }
 
@@ -156,6 +164,7 @@ static inline struct mapped mapped_of(const struct gemm_params *p, const struct 
         TENSOR_MAP_STRIDE(map, 2, distance);                                                       \
     } while (0)
 
+/* The warp that makes a map also uses it, but for that of C. */
 ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place,
                             const struct gemm_params *p, const struct gemm_operands *o)
 {
@@ -172,19 +181,38 @@ ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place
             MAKE_MAP(at, o->c, HOPPER_16_BITS, 2, p->n, p->m, p->ldc, p->stride_c, 64, 64);
     }
     tensor_map_publish(at, place);
+    if (which != MAP_C && get_local_id(0) % 32 == 0)
+        tensor_map_acquire(place);
 }
 
 /* ---- the producer: global memory -> ring ---- */
 
-/* 16 bytes from an element on, of which `bytes` are inside, the others 0, by aligned vectors that
- * have at least one of them. */
-ALWAYS_INLINE uint4 shifted(__global const element *from, int bytes)
+/* An operand that no map describes. */
+struct stored {
+    __global const element *start;
+    long ld, lines, columns; /* as stored, what is left from `start` on */
+};
+
+/* 16 bytes from an element on, of which `bytes` count, the others become 0: two aligned vectors,
+ * both of which have at least one element of the operand. No branches, so that loads are under way
+ * together. */
+struct vectors {
+    uint4 low, high;
+};
+
+ALWAYS_INLINE struct vectors fetch(const struct stored *x, long line, long column, int bytes)
 {
-    const uint shift = (size_t)from % 16;
-    __global const uint4 *vectors = (__global const uint4 *)((size_t)from - shift);
-    const uint4 low = bytes > 0 ? vectors[0] : (uint4)0;
-    const uint4 high = (int)shift + bytes > 16 && shift ? vectors[1] : (uint4)0;
-    uint8 w = (uint8)(low, high);
+    const size_t start = (size_t)x->start, from = (size_t)(x->start + line * x->ld + column);
+    const size_t at = (bytes > 0 ? from : start) / 16 * 16;
+    const size_t next = (int)(from % 16) + bytes > 16 ? 16 : 0;
+    struct vectors v;
+    v.low = *(__global const uint4 *)at, v.high = *(__global const uint4 *)(at + next);
+    return v;
+}
+
+ALWAYS_INLINE uint4 shifted(const struct vectors *v, uint shift, int bytes)
+{
+    uint8 w = (uint8)(v->low, v->high);
     w = shift & 8 ? w.s23456777 : w;
     w = shift & 4 ? w.s12345677 : w;
     if (BYTES == 2)
@@ -193,37 +221,43 @@ ALWAYS_INLINE uint4 shifted(__global const element *from, int bytes)
     return w.lo & (as_uint4(kept >= 4) | (as_uint4(kept >= 2) & 0xffffu));
 }
 
-/* `count` lines of a tile, of which lines x columns are inside. */
-ALWAYS_INLINE void bring_lines(__local uint4 *tile, __global const element *from, long ld, int count,
-                               long lines, long columns)
+/* `count` lines of a tile; of blocks of 64 lines, each is 64 columns further. */
+#define CHUNK_BYTES(left) ((int)clamp((left)*BYTES, 0L, 16L))
+ALWAYS_INLINE void bring_tile(__local uint4 *tile, const struct stored *x, bool blocks, int count)
 {
+    enum { STEP = WARPGROUP / 8, BATCH = 8, CHUNK = 16 / BYTES };
     const int item = get_local_id(0), chunk = item % 8, first = item / 8;
-    const int bytes = (int)clamp(columns - chunk * (16 / BYTES), 0L, 16L / BYTES) * BYTES;
-    __local uint4 *to = tile + first * 8 + (chunk ^ first % 8);
-    from += first * ld + chunk * (16 / BYTES);
-    for (int i = 0; i < count; i += WARPGROUP) {
-        uint4 chunks[WARPGROUP / 16];
-        UNROLL for (int j = 0; j < WARPGROUP / 16; j++)
+    NO_UNROLL for (int i = 0; i < count; i += STEP * BATCH)
+    {
+        struct vectors v[BATCH];
+        UNROLL for (int j = 0; j < BATCH; j++)
         {
-            const int line = i + 16 * j;
-            chunks[j] = shifted(from + line * ld, line < count && first + line < lines ? bytes : 0);
+            const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;
+            const long line = at - block, column = block + chunk * CHUNK;
+            const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
+            v[j] = fetch(x, line, column, bytes);
         }
-        UNROLL for (int j = 0; j < WARPGROUP / 16; j++)
-            if (i + 16 * j < count)
-                to[(i + 16 * j) * 8] = chunks[j];
+        UNROLL for (int j = 0; j < BATCH; j++)
+        {
+            const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;
+            const long line = at - block, column = block + chunk * CHUNK;
+            const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
+            const uint shift = (uint)(size_t)(x->start + line * x->ld + column) % 16;
+            if (at < count)
+                tile[at * 8 + (chunk ^ at % 8)] = shifted(&v[j], shift, bytes);
+        }
     }
 }
 
-/* A tile, `across` its first row or column of C and `k` its first of k. */
-ALWAYS_INLINE void bring_tile(__local uchar *tile, __global const element *x, long ld, bool mn,
-                              int count, long across, long k, long all, long depth)
+/* From `across` of m or n, and k, on. */
+ALWAYS_INLINE struct stored stored_at(__global const element *start, long ld, bool mn, long across,
+                                      long k, long all, long depth)
 {
-    if (mn)
-        for (int block = 0; block < count; block += 64)
-            bring_lines((__local uint4 *)(tile + block * LINE), x + k * ld + across + block, ld, 64,
-                        depth - k, all - across - block);
-    else
-        bring_lines((__local uint4 *)tile, x + across * ld + k, ld, count, all - across, depth - k);
+    struct stored x;
+    x.start = start + (mn ? k : across) * ld + (mn ? across : k), x.ld = ld;
+    x.lines = (mn ? depth : all) - (mn ? k : across);
+    x.columns = (mn ? all : depth) - (mn ? across : k);
+    return x;
 }
 
 ALWAYS_INLINE void load_tile(uint tile, __global const uchar *map, bool mn, int count, int across,
@@ -258,36 +292,39 @@ ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
                            const struct gemm_operands *o, int steps)
 {
     const int item = get_local_id(0);
-    const uint expected = (mapped->a ? TILE_A : 0) + (mapped->b ? TILE_B : 0);
+    const bool brings_a = mapped->a && item == MAP_A * 32;
+    const bool brings_b = mapped->b && item == MAP_B * 32;
     struct position at = {0, 1};
-    if (item == 0) {
-        tensor_map_acquire(maps + MAP_A * LINE);
-        tensor_map_acquire(maps + MAP_B * LINE);
-    }
     NO_UNROLL for (uint i = get_group_id(0); i < all_work(p); i += get_num_groups(0))
     {
         const struct work w = work_of(p, i, steps);
         const int row = (int)w.place.row, column = (int)w.place.column;
-        __global const element *a = o->a + w.batch * p->stride_a, *b = o->b + w.batch * p->stride_b;
         NO_UNROLL for (int k = w.first; k < w.end; k++)
         {
             const uint full = ring->full + 8 * at.stage;
             __local uchar *tile = ring->tiles + at.stage * STAGE;
             hopper_wait(ring->empty + 8 * at.stage, at.parity);
-            if (item == 0) {
-                hopper_expect(full, expected);
-                if (mapped->a)
-                    load_tile(hopper_address(tile), maps + MAP_A * LINE, MN_A, BM, row, k * BK,
-                              p->stride_a ? (int)w.batch : 0, full);
-                if (mapped->b)
-                    load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
-                              k * BK, p->stride_b ? (int)w.batch : 0, full);
+            if (brings_a) {
+                hopper_expect(full, TILE_A);
+                load_tile(hopper_address(tile), maps + MAP_A * LINE, MN_A, BM, row, k * BK,
+                          p->stride_a ? (int)w.batch : 0, full);
             }
-            if (!mapped->a)
-                bring_tile(tile, a, o->lda, MN_A, BM, row, (long)k * BK, o->m, o->k);
-            if (!mapped->b)
-                bring_tile(tile + TILE_A, b, o->ldb, MN_B, BN, column, (long)k * BK, o->n, o->k);
-            if (expected != STAGE)
+            if (brings_b) {
+                hopper_expect(full, TILE_B);
+                load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
+                          k * BK, p->stride_b ? (int)w.batch : 0, full);
+            }
+            if (!mapped->a) {
+                const struct stored x = stored_at(o->a + w.batch * p->stride_a, o->lda, MN_A, row,
+                                                  (long)k * BK, o->m, o->k);
+                bring_tile((__local uint4 *)tile, &x, MN_A, BM);
+            }
+            if (!mapped->b) {
+                const struct stored x = stored_at(o->b + w.batch * p->stride_b, o->ldb, MN_B,
+                                                  column, (long)k * BK, o->n, o->k);
+                bring_tile((__local uint4 *)(tile + TILE_A), &x, MN_B, BN);
+            }
+            if (!mapped->a || !mapped->b)
                 hopper_fence_tiles();
             hopper_arrive(full);
             advance(&at);
@@ -333,35 +370,34 @@ ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, stru
 /* ---- from sums to C ---- */
 
 #if PLAIN_C
-/* A block's sums by the map, 128 columns at a time. */
+/* A block's sums by the map, 64 columns at a time, in either half of the staging in turn. */
 ALWAYS_INLINE void store_block(const float *sums, uint staging, __global const uchar *map,
                                int consumer, int row, int column, int batch, float alpha)
 {
     const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
     const int line = item / 32 * 16 + lane % 16;
-    const uint to = staging + line * LINE;
-    UNROLL for (int first = 0; first < BN; first += 128)
+    UNROLL for (int j = 0; j < BN / 8; j += 2)
     {
-        const int columns = SMALLER(128, BN - first);
-        if (item == 0)
-            HOPPER_STORES_READ(0);
-        HOPPER_SYNC(1 + consumer, WARPGROUP);
-        UNROLL for (int j = 0; j < columns / 8; j += 2)
-        {
-            const float *x = sums + (first / 8 + j) * 4;
-            const int chunk = j % 8 + lane / 16;
-            HOPPER_STORE_MATRICES(to + j / 8 * BLOCK + ((chunk ^ line % 8) << 4),
-                                  hopper_pack(alpha * x[0], alpha * x[1]),
-                                  hopper_pack(alpha * x[2], alpha * x[3]),
-                                  hopper_pack(alpha * x[4], alpha * x[5]),
-                                  hopper_pack(alpha * x[6], alpha * x[7]));
+        const uint half_at = staging + j / 8 % 2 * BLOCK;
+        if (j % 8 == 0) {
+            if (item == 0 && j == 0 && BN / 64 % 2 != 0)
+                HOPPER_STORES_READ(0); /* the block before began and ended with this half */
+            else if (item == 0)
+                HOPPER_STORES_READ(1);
+            HOPPER_SYNC(1 + consumer, WARPGROUP);
         }
-        hopper_fence_tiles();
-        HOPPER_SYNC(1 + consumer, WARPGROUP);
-        if (item == 0) {
-            UNROLL for (int j = 0; j < columns; j += 64)
-                hopper_store_3d(map, column + first + j, row, batch, staging + j / 64 * BLOCK);
-            hopper_store_commit();
+        HOPPER_STORE_MATRICES(half_at + line * LINE + (((j % 8 + lane / 16) ^ line % 8) << 4),
+                              hopper_pack(alpha * sums[4 * j], alpha * sums[4 * j + 1]),
+                              hopper_pack(alpha * sums[4 * j + 2], alpha * sums[4 * j + 3]),
+                              hopper_pack(alpha * sums[4 * j + 4], alpha * sums[4 * j + 5]),
+                              hopper_pack(alpha * sums[4 * j + 6], alpha * sums[4 * j + 7]));
+        if (j % 8 == 6) {
+            hopper_fence_tiles();
+            HOPPER_SYNC(1 + consumer, WARPGROUP);
+            if (item == 0) {
+                hopper_store_3d(map, column + j / 8 * 64, row, batch, half_at);
+                hopper_store_commit();
+            }
         }
     }
 }
@@ -412,24 +448,60 @@ ALWAYS_INLINE void finish_block(const struct gemm_operands *o, const float *sums
     }
 }
 
-/* A block's sums of a slice, for `reduce`. */
-ALWAYS_INLINE void leave_block(const float *sums, __global float *to)
+/* ---- slices of k ---- */
+
+#define PART (BLOCKS * 64 * BN) /* sums of a consumer */
+
+/* A work-item's sums lie WARPGROUP apart, in fours, so that those of a warp are neighbours. */
+ALWAYS_INLINE void leave_sums(float (*sums)[BN / 2], __global float *part)
 {
-    const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
-    to += (item / 32 * 16 + lane / 4) * BN + lane % 4 * 2;
+    __global float4 *to = (__global float4 *)part + get_local_id(0) % WARPGROUP;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
+    UNROLL for (int j = 0; j < BN / 8; j++)
+        to[(block * (BN / 8) + j) * WARPGROUP] =
+            (float4)(sums[block][4 * j], sums[block][4 * j + 1], sums[block][4 * j + 2],
+                     sums[block][4 * j + 3]);
+}
+
+ALWAYS_INLINE void add_sums(float (*sums)[BN / 2], __global const float *part)
+{
+    __global const float4 *from = (__global const float4 *)part + get_local_id(0) % WARPGROUP;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
     UNROLL for (int j = 0; j < BN / 8; j++)
     {
-        *(__global float2 *)(to + 8 * j) = (float2)(sums[4 * j], sums[4 * j + 1]);
-        *(__global float2 *)(to + 8 * BN + 8 * j) = (float2)(sums[4 * j + 2], sums[4 * j + 3]);
+        const float4 x = from[(block * (BN / 8) + j) * WARPGROUP];
+        sums[block][4 * j] += x.x, sums[block][4 * j + 1] += x.y;
+        sums[block][4 * j + 2] += x.z, sums[block][4 * j + 3] += x.w;
     }
 }
 
-#define WORKSPACE_PARAMETER , __global uint *restrict workspace
-#define SUMS_OF(workspace, index)                                                                  \
-    ((__global float *)((workspace) + p.sums_at) + (size_t)(index) * (BM * BN))
+/* Leaves a slice's sums, or adds those of the others to the last one's. */
+ALWAYS_INLINE void share_sums(float (*sums)[BN / 2], const struct work *w, int consumer,
+                              __global uint *workspace, const struct gemm_params *p)
+{
+    const int item = get_local_id(0) % WARPGROUP;
+    const uint slot = w->slot * CONSUMERS + consumer;
+    __global float *parts = (__global float *)(workspace + p->sums_at);
+    __global ulong *flags = (__global ulong *)(workspace + get_num_groups(0) * (MAPS * LINE / 4));
+    if (w->slice < SPLIT_K - 1) {
+        leave_sums(sums, parts + (size_t)slot * PART);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        if (item == 0)
+            hopper_raise(flags + slot, p->ticket);
+        return;
+    }
+    NO_UNROLL for (uint slice = 1; slice < SPLIT_K; slice++)
+    {
+        const uint other = slot - slice * CONSUMERS;
+        if (item == 0)
+            hopper_wait_for(flags + other, p->ticket);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        add_sums(sums, parts + (size_t)other * PART);
+    }
+}
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS
-                                                                          WORKSPACE_PARAMETER)
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS,
+                                                                      __global uint *workspace)
 {
     __local uchar tiles[STAGES * STAGE] __attribute__((aligned(1024)));
     __local uchar staging[CONSUMERS * STAGING] __attribute__((aligned(1024)));
@@ -442,9 +514,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     const struct mapped mapped = mapped_of(&p, &o);
     const int steps = (int)((o.k + BK - 1) / BK);
 
-    if (item == 0) {
+    if (item == MAPS * 32) {
         for (int i = 0; i < STAGES; i++) {
-            hopper_barrier_make(ring.full + 8 * i, mapped.a && mapped.b ? 1 : WARPGROUP);
+            hopper_barrier_make(ring.full + 8 * i, mapped.a && mapped.b ? 2 : WARPGROUP);
             hopper_barrier_make(ring.empty + 8 * i, 4 * CONSUMERS);
         }
         hopper_fence_barriers();
@@ -454,7 +526,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     barrier(CLK_LOCAL_MEM_FENCE);
 
     if (consumer < 0) {
-        if (item == 0 || !mapped.a || !mapped.b)
+        if (item == MAP_A * 32 || item == MAP_B * 32 || !mapped.a || !mapped.b)
             produce(&ring, maps, &mapped, &p, &o, steps);
         return;
     }
@@ -469,53 +541,24 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
         const long row = w.place.row + consumer * BLOCKS * 64, column = w.place.column;
         float sums[BLOCKS][BN / 2];
         multiply(sums, &ring, &at, consumer, w.end - w.first);
+        if (SPLIT_K > 1 && w.slice >= 0)
+            share_sums(sums, &w, consumer, workspace, &p);
+        if (SPLIT_K > 1 && w.slice >= 0 && w.slice < SPLIT_K - 1)
+            continue;
         UNROLL for (int block = 0; block < BLOCKS; block++)
         {
             const long first = row + block * 64;
-            if (SPLIT_K > 1 && w.sums >= 0) {
-                leave_block(sums[block], SUMS_OF(workspace, w.sums) +
-                                             (consumer * BLOCKS + block) * 64 * BN);
 #if PLAIN_C
-            } else if (mapped.c) {
+            if (mapped.c) {
                 store_block(sums[block], stage, maps + MAP_C * LINE, consumer, (int)first,
                             (int)column, (int)w.batch, o.alpha);
-#endif
-            } else {
-                o.c = c + p.c_offset + C_OFFSET(w.batch);
-                finish_block(&o, sums[block], slab, first + warp % 4 * 16, column);
+                continue;
             }
+#endif
+            o.c = c + p.c_offset + C_OFFSET(w.batch);
+            finish_block(&o, sums[block], slab, first + warp % 4 * 16, column);
         }
     }
     if (mapped.c && item % WARPGROUP == 0)
-        HOPPER_STORES_DONE();
+        HOPPER_STORES_READ(0);
 }
-
-#if SPLIT_K > 1
-
-/* Work-items: WIDE neighbours each of all tiles that were split. */
-__kernel __attribute__((reqd_work_group_size(WARPGROUP, 1, 1))) void reduce(GEMM_PARAMETERS
-                                                                                WORKSPACE_PARAMETER)
-{
-    const uint index = (uint)get_global_id(0) / (BM * BN / WIDE), tiles = tiles_of(&p);
-    const uint within = (uint)get_global_id(0) % (BM * BN / WIDE) * WIDE;
-    const uint tile = (uint)p.whole + index;
-    const struct place place = place_of(&p, tile % tiles);
-    const long row = place.row + within / BN, column = place.column + within % BN;
-    GEMM_OPERANDS(o, tile / tiles);
-    __global const float *from = SUMS_OF(workspace, index * SPLIT_K) + within;
-    VECTOR(float, WIDE) sum = 0;
-    if (row >= o.m || column >= o.n)
-        return;
-    UNROLL for (int slice = 0; slice < SPLIT_K; slice++)
-        sum += *(__global const VECTOR(float, WIDE) *)(from + slice * (BM * BN));
-    if (column + WIDE <= o.n && is_aligned(o.c, o.ldc, 0, sizeof(element_c))) {
-        FINISH_ALIGNED(WIDE)(&o, sum, row, column);
-    } else {
-        float lanes[WIDE];
-        VSTORE(WIDE, sum, lanes);
-        for (int i = 0; i < WIDE && column + i < o.n; i++)
-            finish1(&o, lanes[i], row, column + i);
-    }
-}
-
-#endif

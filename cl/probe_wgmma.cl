@@ -50,7 +50,8 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void probe(__global 
     hopper_wait(ready, 0);
     for (int i = 0; i < VALUES; i++) {
         float sums[4] = {values[i], values[i], values[i], values[i]};
-        const ulong of_a = WGMMA_K_MAJOR(hopper_address(a)), of_b = WGMMA_K_MAJOR(hopper_address(b));
+        const ulong of_a = WGMMA_K_MAJOR(hopper_address(a));
+        const ulong of_b = WGMMA_K_MAJOR(hopper_address(b));
         WGMMA_FENCE();
         WGMMA_SS(8, 0, 0, sums, of_a, of_b);
         WGMMA_COMMIT();
