@@ -109,15 +109,6 @@ ALWAYS_INLINE float shuffle_from(float x, int lane)
     return r;
 }
 
-/* What is the same for all lanes, in one of the registers that they share: there descriptors have
- * to be, and compilers would move them there one by one. */
-ALWAYS_INLINE uint uniform(uint x)
-{
-    uint r;
-    __asm__ volatile("redux.sync.or.b32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(x));
-    return r;
-}
-
 /* A bit for each lane. */
 ALWAYS_INLINE uint lanes_where(bool is)
 {
@@ -321,6 +312,7 @@ ALWAYS_INLINE struct turn read_turn(const struct places *at, uint n_turns)
 struct work {
     struct turn turn;
     uint n_turns, n_keys; /* before this one, and all key tiles of S so far */
+    ulong q;              /* descriptor of the 64 rows */
     float s[N_SCORES], out[N_OUTPUTS];
     uint weights[N_WEIGHTS];
     float top[2], sum[2]; /* scaled maxima of its rows, and their weights added up */
@@ -328,10 +320,11 @@ struct work {
 };
 
 /* S = Q K^T, begun. */
-ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at, int warpgroup)
+ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at)
 {
-    const ulong q = WGMMA_K_MAJOR(
-        uniform(at->q + STAGE(w->n_turns, Q_STAGES) * Q_BYTES + warpgroup * 64 * LINE_BYTES));
+    ulong q = w->q;
+    /* Or all descriptors made of it would stay in registers from one key tile to the next. */
+    __asm__ volatile("" : "+l"(q));
     const ulong k = WGMMA_K_MAJOR(at->k + STAGE(w->n_keys, STAGES) * KV_BYTES);
     WGMMA_FENCE();
     UNROLL for (int d = 0; d < DIM / 16; d++) {
@@ -574,11 +567,10 @@ ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
 
 /* The first key tile of a turn. */
 ALWAYS_INLINE void first_step(struct work *w, const struct attention_params *p,
-                              const struct places *at, int warpgroup, int line,
-                              int lane MASK_PARAMETERS)
+                              const struct places *at, int line, int lane MASK_PARAMETERS)
 {
     WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
-    begin_scores(w, at, warpgroup);
+    begin_scores(w, at);
     WGMMA_WAIT(0);
     WGMMA_KEEP(BK, w->s);
     RELEASE(at, K_FREE, w->n_keys, STAGES);
@@ -608,7 +600,7 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
     const int key = masked ? FIRST_KEY(w->turn.keys, n) : 0;
     WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
     MY_TURN();
-    begin_scores(w, at, warpgroup);
+    begin_scores(w, at);
     WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
     begin_outputs(w, at);
     YOUR_TURN();
@@ -653,8 +645,10 @@ ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct 
         UNROLL for (int j = 0; j < N_OUTPUTS; j++) w.out[j] = 0;
         UNROLL for (int r = 0; r < 2; r++) w.top[r] = -INFINITY, w.sum[r] = 0;
         WAIT_FULL(at, Q_FULL, w.n_turns, Q_STAGES);
+        w.q = WGMMA_K_MAJOR(at->q + STAGE(w.n_turns, Q_STAGES) * Q_BYTES +
+                            warpgroup * 64 * LINE_BYTES);
         if (w.turn.keys.count > 0)
-            first_step(&w, p, at, warpgroup, line, lane MASK_NAMES);
+            first_step(&w, p, at, line, lane MASK_NAMES);
         int n = 1;
         NO_UNROLL for (; n < w.turn.keys.partial; n++)
             step(true, n, &w, p, at, warpgroup, line, lane MASK_NAMES);

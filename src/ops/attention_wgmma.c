@@ -96,11 +96,18 @@ static bool is_in_block(const int *values, uint32_t rows, uint32_t cols) {
     return rows % tile_q(values) == 0 && cols % (uint32_t)values[T_BK] == 0;
 }
 
+/* Tall tiles waste much of what they compute at the edges of a band, if there is little else. */
+static bool sees_few_keys(const struct attention *a) {
+    enum { FEW = 640 };
+    const double pairs = mask_band_pairs(a->band, (int64_t)a->seq_q, (int64_t)a->seq_k);
+    return pairs < (double)FEW * (double)a->seq_q;
+}
+
 /* The first that fits, by speed on an NVIDIA H100. Of lists, the first whose tiles lie in blocks of
  * the mask, else small ones: of large ones more are partial. */
 static void guess(const struct device *device, const void *problem, int *values) {
     /* CW, BK, Q_STAGES, TURNS */
-    static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 0}, {2, 96, 1, 0}, {2, 80, 1, 0},
+    static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 1}, {2, 96, 1, 1}, {2, 80, 1, 1},
                                     {1, 128, 2, 0}, {1, 80, 1, 0},  {1, 64, 2, 0}, {1, 64, 1, 0}};
     enum { N_SHAPES = sizeof shapes / sizeof *shapes, SMALL = 6 };
     const struct attention gather = gathered(problem), *a = &gather;
@@ -108,7 +115,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     for (unsigned pass = listed ? 0 : 1; pass < 2; pass++)
-        for (unsigned i = listed && pass > 0 ? SMALL : 0; i < N_SHAPES; i++) {
+        for (unsigned i = !listed ? sees_few_keys(a) : pass > 0 ? SMALL : 0; i < N_SHAPES; i++) {
             set(values, shapes[i]);
             while (values[T_CW] > 1 && tile_q(values) - ROWS >= a->seq_q)
                 values[T_CW]--;
