@@ -237,6 +237,7 @@ ALWAYS_INLINE void bring_tile(__local uint4 *tile, const struct stored *x, bool 
             const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
             v[j] = fetch(x, line, column, bytes);
         }
+        hopper_sync_warp(); /* or the assembler takes one after the other, to save registers */
         UNROLL for (int j = 0; j < BATCH; j++)
         {
             const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;

@@ -87,9 +87,9 @@ static void test_slices(void **state) {
                                          "BM=128 BN=256 STAGES=3 SPLIT_K=8",
                                          "BM=128 BN=128 STAGES=4 SPLIT_K=2"};
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++)
-        for (size_t padding = 0; padding < 10; padding += 3) {
+        for (size_t padding = 0; padding < 8; padding += 3) {
             clat_gemm_problem problem =
-                make_problem(i == 1 ? CLAT_BF16 : CLAT_F16, (unsigned)i, 131, 140, 1000, padding);
+                make_problem(i == 1 ? CLAT_BF16 : CLAT_F16, (unsigned)i, 131, 140, 520, padding);
             problem.tunables = splits[i];
             problem.activation = i == 2 ? CLAT_ACT_RELU : CLAT_ACT_NONE;
             problem.dtype_c = i == 2 ? CLAT_F32 : CLAT_DTYPE_DEFAULT;
