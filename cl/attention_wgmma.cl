@@ -327,7 +327,8 @@ ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at)
     __asm__ volatile("" : "+l"(q));
     const ulong k = WGMMA_K_MAJOR(at->k + STAGE(w->n_keys, STAGES) * KV_BYTES);
     WGMMA_FENCE();
-    UNROLL for (int d = 0; d < DIM / 16; d++) {
+    UNROLL for (int d = 0; d < DIM / 16; d++)
+    {
         const ulong left = q + d / 4 * (BQ * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
         const ulong right = k + d / 4 * (BK * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
         if (d == 0)
@@ -359,7 +360,8 @@ ALWAYS_INLINE void weigh(struct work *w, float log2_scale)
     float *s = w->s;
     float high[4] = {s[0], s[1], s[2], s[3]}, least[2], sum[4] = {0, 0, 0, 0};
     UNROLL for (int j = 4; j < N_SCORES; j++) high[j % 4] = heavier(high[j % 4], s[j]);
-    UNROLL for (int r = 0; r < 2; r++) {
+    UNROLL for (int r = 0; r < 2; r++)
+    {
         float top = heavier(high[2 * r], high[2 * r + 1]);
         top = heavier(top, shuffle_xor(top, 1));
         top = heavier(top, shuffle_xor(top, 2));
@@ -369,18 +371,19 @@ ALWAYS_INLINE void weigh(struct work *w, float log2_scale)
         least[r] = SLACK - finite;
         w->top[r] = top;
     }
-    UNROLL for (int j = 0; j < N_SCORES; j++) {
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
         s[j] = exp2_fast(fma(s[j], scale, least[j / 2 % 2]));
         sum[j % 4] += s[j];
     }
-    UNROLL for (int r = 0; r < 2; r++) w->sum[r] =
-        fma(w->sum[r], w->alpha[r], sum[2 * r] + sum[2 * r + 1]);
+    UNROLL for (int r = 0; r < 2; r++)
+        w->sum[r] = fma(w->sum[r], w->alpha[r], sum[2 * r] + sum[2 * r + 1]);
 }
 
 ALWAYS_INLINE void pack_weights(struct work *w)
 {
-    UNROLL for (int i = 0; i < N_WEIGHTS; i++) w->weights[i] =
-        hopper_pack(w->s[2 * i], w->s[2 * i + 1]);
+    UNROLL for (int i = 0; i < N_WEIGHTS; i++)
+        w->weights[i] = hopper_pack(w->s[2 * i], w->s[2 * i + 1]);
 }
 
 ALWAYS_INLINE void rescale(struct work *w)
@@ -396,12 +399,14 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const
 {
     const int base = key + COLUMN(lane, 0), last = turn->first + turn->rows - 1;
     if (key + BK - 1 > min(turn->first + p->high, p->seq_k - 1))
-        UNROLL for (int j = 0; j < N_SCORES; j++) {
+        UNROLL for (int j = 0; j < N_SCORES; j++)
+        {
             const int high = min(row + j / 2 % 2 * 8 + p->high, p->seq_k - 1) - base;
             s[j] = COLUMN(0, j) <= high ? s[j] : WEIGHTLESS;
         }
     if (key < last + p->low)
-        UNROLL for (int j = 0; j < N_SCORES; j++) {
+        UNROLL for (int j = 0; j < N_SCORES; j++)
+        {
             const int low = row + j / 2 % 2 * 8 + p->low - base;
             s[j] = COLUMN(0, j) >= low ? s[j] : WEIGHTLESS;
         }
@@ -412,22 +417,25 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const
 {
     const int last_row = p->seq_q - 1, last_key = p->seq_k - 1;
 #if MASK_VECTORS
-    UNROLL for (int j = 0; j < N_SCORES; j++) {
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
         const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
         s[j] = (k <= last_key) & VISIBLE(*p, *turn, words, i, k) ? s[j] : WEIGHTLESS;
     }
 #else
     /* A search's code is too long to be there once for each score: bits of a word first. */
-    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32)) {
+    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32))
+    {
         uint seen = 0;
-        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++) {
+        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
+        {
             const int j = start + bit;
             const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
             if (k <= last_key && VISIBLE(*p, *turn, words, i, k))
                 seen |= 1u << bit;
         }
-        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++) s[start + bit] =
-            seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
+        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
+            s[start + bit] = seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
     }
 #endif
 }
@@ -450,13 +458,16 @@ ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *o
 {
     const int quad = lane % 4;
     const bool chunked = DIM % 32 == 0 && HEAD_DIM == DIM && (size_t)o % 16 == 0;
-    UNROLL for (int r = 0; r < 2; r++) {
+    UNROLL for (int r = 0; r < 2; r++)
+    {
         __global ushort *row = o + 8 * r * stride;
         const bool exists = 8 * r < rows;
 #if DIM % 32 == 0
-        UNROLL for (int d = 0; d < DIM && chunked; d += 32) {
+        UNROLL for (int d = 0; d < DIM && chunked; d += 32)
+        {
             uint w[4];
-            UNROLL for (int i = 0; i < 4; i++) {
+            UNROLL for (int i = 0; i < 4; i++)
+            {
                 const float *x = out + d / 2 + 4 * i + 2 * r;
                 w[i] = hopper_pack(x[0] * inverse[r], x[1] * inverse[r]);
             }
@@ -468,7 +479,8 @@ ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *o
                 *(__global uint4 *)(row + d + 8 * quad) = (uint4)(w[0], w[1], w[2], w[3]);
         }
 #endif
-        UNROLL for (int j = 2 * r; j < N_OUTPUTS && !chunked; j += 4) {
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS && !chunked; j += 4)
+        {
             const uint pair = hopper_pack(out[j] * inverse[r], out[j + 1] * inverse[r]);
             const int d = COLUMN(lane, j);
             if (exists && d < HEAD_DIM) {
@@ -483,10 +495,12 @@ ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *o
 ALWAYS_INLINE void store_records(__global float *record, const struct work *w, int count,
                                  int lane)
 {
-    UNROLL for (int r = 0; r < 2; r++, record += 8 * RECORD) {
+    UNROLL for (int r = 0; r < 2; r++, record += 8 * RECORD)
+    {
         if (8 * r >= count)
             return;
-        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4) {
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
+        {
             const int d = COLUMN(lane, j);
             if (d < HEAD_DIM)
                 record[d] = w->out[j], record[d + 1] = w->out[j + 1];
@@ -530,13 +544,14 @@ ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
 {
     float inverse[2]; /* a query without any key has a sum of 0, and gets 0 */
     uint odd = 0;     /* rows that are to be computed again */
-    UNROLL for (int r = 0; r < 2; r++) {
+    UNROLL for (int r = 0; r < 2; r++)
+    {
         float doubt = 0;
         w->sum[r] += shuffle_xor(w->sum[r], 1);
         w->sum[r] += shuffle_xor(w->sum[r], 2);
         inverse[r] = w->sum[r] == 0 ? 0.0f : 1.0f / w->sum[r];
-        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4) doubt =
-            fma(w->out[j], 0.0f, fma(w->out[j + 1], 0.0f, doubt));
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
+            doubt = fma(w->out[j], 0.0f, fma(w->out[j + 1], 0.0f, doubt));
         if (!(doubt == 0) || !(fabs(w->top[r]) < LARGE_SCORE || w->top[r] == -INFINITY))
             odd |= 1u << r;
     }
@@ -549,9 +564,11 @@ ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
         (__global ushort *)o + head_offset(&p->o, turn->batch, turn->head) + turn->first * p->o.seq;
     store_outputs(tile + line * p->o.seq, p->o.seq, w->out, inverse, turn->rows - line, lane);
 #if LOGSUMEXP
-    UNROLL for (int r = 0; r < 2; r++) if (lane % 4 == 0 && line + 8 * r < turn->rows)
-        lse[lse_row(p, turn) + line + 8 * r] =
-            w->sum[r] == 0 ? -INFINITY : w->top[r] * M_LN2_F + (log(w->sum[r]) - SLACK * M_LN2_F);
+    UNROLL for (int r = 0; r < 2; r++)
+        if (lane % 4 == 0 && line + 8 * r < turn->rows)
+            lse[lse_row(p, turn) + line + 8 * r] =
+                w->sum[r] == 0 ? -INFINITY
+                               : w->top[r] * M_LN2_F + (log(w->sum[r]) - SLACK * M_LN2_F);
 #endif
 #endif
     exact_rows(EXACT_NAMES, odd, line - lane / 4, lane);
