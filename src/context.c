@@ -153,6 +153,7 @@ clat_status clat_context_info(const clat_context *ctx, clat_device_info *out) {
         .bf16_dot = device_can(&mutable_ctx->device, CAP_BF16_DOT),
         .bf16_tile = device_has_bf16_tiles(device),
         .matrix_engine = engine != NULL ? engine->name : "",
+        .wgmma = device_can(device, CAP_WGMMA),
         .static_local_bytes = device_static_local_bytes(device),
         .cache_dir = cache_directory(ctx->cache),
         .tuned_file = tuning_file(&ctx->tuning),

@@ -30,6 +30,7 @@ enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL
     X(CAP_MMA_AMD_MFMA, "mma_amd_mfma", "MFMA of f16 and bf16, by the compiler's builtins")        \
     X(CAP_MMA_AMD_WMMA11, "mma_amd_wmma11", "gfx11's WMMA of f16 and bf16")                        \
     X(CAP_MMA_AMD_WMMA12, "mma_amd_wmma12", "gfx12's WMMA of f16 and bf16")                        \
+    X(CAP_WGMMA, "wgmma", "Hopper's wgmma and tensor maps, by marked PTX (ptx.h)")                 \
     X(CAP_LARGE_LOCAL, "large_local", "static local arrays far larger than the driver reports")
 
 enum capability {

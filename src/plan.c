@@ -422,11 +422,13 @@ clat_status plan_enqueue(const clat_plan *plan, cl_command_queue queue,
     pthread_mutex_lock(&locked->enqueue_lock);
     locked->used = true;
     st = enqueue_passes(plan, queue, binding, workspace, n_wait, wait_list,
-                        event != NULL || borrowed != NULL, &last);
+                        event != NULL || (borrowed != NULL && !queue_in_order(queue)), &last);
     pthread_mutex_unlock(&locked->enqueue_lock);
 out:
-    if (st == CLAT_OK)
+    if (st == CLAT_OK && last != NULL)
         workspace_give(&plan->ctx->workspace, borrowed, last);
+    else if (st == CLAT_OK)
+        workspace_give_in_order(&plan->ctx->workspace, borrowed, queue);
     else
         workspace_give_failed(&plan->ctx->workspace, borrowed, queue);
     if (st == CLAT_OK && event != NULL)

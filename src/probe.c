@@ -3,6 +3,8 @@
 #include "probe.h"
 
 #include "host_cpu.h"
+#include "ptx.h"
+#include "source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,13 +117,14 @@ static enum verdict run_probe(const struct device *device, const struct probe *p
     enum verdict verdict = VERDICT_UNKNOWN;
     float values[PROBE_VALUES];
     const size_t items = probe->items != 0 ? probe->items : 1;
+    const size_t out_bytes = sizeof values + PROBE_SCRATCH_BYTES;
     cl_int err[4] = {0};
     memcpy(values, probe->in, sizeof values);
     cl_command_queue queue = clCreateCommandQueue(device->cl, device->id, 0, &err[0]);
     cl_kernel kernel = clCreateKernel(program, "probe", &err[1]);
     cl_mem in = clCreateBuffer(device->cl, CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR, sizeof values,
                                values, &err[2]);
-    cl_mem out = clCreateBuffer(device->cl, CL_MEM_WRITE_ONLY, sizeof values, NULL, &err[3]);
+    cl_mem out = clCreateBuffer(device->cl, CL_MEM_READ_WRITE, out_bytes, NULL, &err[3]);
     if (err[0] == CL_SUCCESS && err[1] == CL_SUCCESS && err[2] == CL_SUCCESS &&
         err[3] == CL_SUCCESS && clSetKernelArg(kernel, 0, sizeof in, &in) == CL_SUCCESS &&
         clSetKernelArg(kernel, 1, sizeof out, &out) == CL_SUCCESS &&
@@ -147,34 +150,48 @@ static void build_options(char options[OPTIONS_BYTES], const struct device *devi
     snprintf(options, OPTIONS_BYTES, "-cl-std=CL1.2 -DLARGE_LOCAL=%zu", probe_large_local(device));
 }
 
-static enum verdict build_and_run(const struct device *device, const struct probe *probe) {
+/* Replaces *program; on failure either may be left, to be released. */
+static cl_int finish_marked(cl_program *program, const struct device *device, const char *options) {
+    cl_program finished = NULL;
+    const cl_int err = ptx_finish(&finished, device, *program, options);
+    if (finished != NULL) {
+        clReleaseProgram(*program);
+        *program = finished;
+    }
+    return err;
+}
+
+static enum verdict build_and_run(const struct device *device, const struct probe *probe,
+                                  const char *source) {
     /* Compilers made of clang go by the list of extensions, and PoCL's prints to stderr when it
      * refuses: no need to ask. Others, such as NVIDIA's, compile more than they report. */
     if ((device->vendor == VENDOR_POCL || device->vendor == VENDOR_MESA) &&
         probe->extension != NULL && !probe_has_extension(device->id, probe->extension))
         return VERDICT_NO;
     cl_int err = CL_SUCCESS;
-    const char *source = probe->source;
     cl_program program = clCreateProgramWithSource(device->cl, 1, &source, NULL, &err);
     if (err != CL_SUCCESS)
         return VERDICT_UNKNOWN;
     char options[OPTIONS_BYTES];
     build_options(options, device);
     err = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
+    if (err == CL_SUCCESS && ptx_is_marked(source))
+        err = finish_marked(&program, device, options);
     enum verdict verdict = VERDICT_UNKNOWN;
     if (err == CL_SUCCESS)
         verdict = run_probe(device, probe, program);
-    else if (err == CL_BUILD_PROGRAM_FAILURE)
+    else if (err == CL_BUILD_PROGRAM_FAILURE || err == CL_INVALID_BINARY)
         verdict = VERDICT_NO;
     clReleaseProgram(program);
     return verdict;
 }
 
-static struct cache_key probe_key(const struct device *device, const struct probe *probe) {
+static struct cache_key probe_key(const struct device *device, const struct probe *probe,
+                                  const char *source) {
     char options[OPTIONS_BYTES];
     build_options(options, device);
-    const char *const parts[] = {"probe",      probe->name,    probe->source,        options,
-                                 device->name, device->driver, device->platform_name};
+    const char *const parts[] = {
+        "probe", probe->name, source, options, device->name, device->driver, device->platform_name};
     return cache_key_of(sizeof parts / sizeof parts[0], parts);
 }
 
@@ -189,21 +206,34 @@ static enum verdict load_verdict(const struct device *device, struct cache_key k
     return verdict;
 }
 
-static enum verdict find_verdict(const struct device *device, const struct probe *probe) {
-    /* Asked before the cache, which another machine may share: names tell little of a CPU. */
-    if (probe->is_safe != NULL && !probe->is_safe(device))
-        return VERDICT_NO;
-    const struct cache_key key = probe_key(device, probe);
+static enum verdict find_verdict_of(const struct device *device, const struct probe *probe,
+                                    const char *source) {
+    const struct cache_key key = probe_key(device, probe, source);
     enum verdict verdict = load_verdict(device, key);
     if (verdict != VERDICT_UNKNOWN)
         return verdict;
-    verdict = build_and_run(device, probe);
+    verdict = build_and_run(device, probe, source);
     if (verdict != VERDICT_UNKNOWN)
         cache_store(device->cache, key, verdict == VERDICT_YES ? "1" : "0", 1);
     log_printf(device->log, CLAT_LOG_INFO, "probe %s on %s: %s", probe->name, device->name,
                verdict == VERDICT_YES  ? "yes"
                : verdict == VERDICT_NO ? "no"
                                        : "could not run");
+    return verdict;
+}
+
+static enum verdict find_verdict(const struct device *device, const struct probe *probe) {
+    char *const embedded_only[3] = {NULL, NULL, NULL};
+    struct text file = {0};
+    enum verdict verdict = VERDICT_UNKNOWN;
+    /* Asked before the cache, which another machine may share: names tell little of a CPU. */
+    if (probe->is_safe != NULL && !probe->is_safe(device))
+        return VERDICT_NO;
+    if (probe->file == NULL)
+        return find_verdict_of(device, probe, probe->source);
+    if (source_read(&file, embedded_only, probe->file) == CLAT_OK)
+        verdict = find_verdict_of(device, probe, text_string(&file));
+    text_free(&file);
     return verdict;
 }
 

@@ -4,17 +4,19 @@
 
 #include "device.h"
 
-enum { PROBE_VALUES = 4 };
+enum { PROBE_VALUES = 4, PROBE_SCRATCH_BYTES = 1024 };
 
-/* The kernel maps in[i] to out[i] in one work-group; the results are compared exactly. */
+/* The kernel maps in[i] to out[i] in one work-group; the results are compared exactly. Behind them
+ * `out` has PROBE_SCRATCH_BYTES to write to. */
 struct probe {
     const char *name;
     const char *extension; /* NULL: none is needed */
-    const char *source;
+    const char *source;    /* NULL: `file`, of the library's own copy of cl/ */
     /* false: running the kernel would end the process, or gain nothing. NULL: it never does. */
     bool (*is_safe)(const struct device *device);
     float in[PROBE_VALUES], expected[PROBE_VALUES];
     size_t items; /* work-items; 0: one */
+    const char *file;
 };
 
 /* Of GPUs: matrix engines, local memory (probe_gpu.c). NULL for other capabilities. */

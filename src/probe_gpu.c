@@ -128,6 +128,13 @@ static bool has_dpas(const struct device *device) {
            probe_has_extension(device->id, "cl_intel_subgroup_matrix_multiply_accumulate");
 }
 
+/* ---------------------------------------------------------------- Hopper ------------------- */
+
+/* sm_90a has no successors: later architectures have other instructions. */
+static bool is_hopper(const struct device *device) {
+    return is_nvidia(device) && strcmp(device->architecture, "sm_90") == 0;
+}
+
 /* ---------------------------------------------------------------- local memory ------------- */
 
 /* What a work-group may have by the CUDA C++ Programming Guide's table of compute capabilities,
@@ -191,6 +198,8 @@ static const struct probe probes[] = {
                             AMD(32, 8, 4, 8, "wmma_f32_16x16x16_f16_w32_gfx12",
                                 "wmma_f32_16x16x16_bf16_w32_gfx12", ""),
                             is_gfx12, VALUES, .expected = {2112, 65, 61, 64.5f}, .items = 32},
+    [CAP_WGMMA] = {"wgmma", NULL, NULL, is_hopper, VALUES, .expected = {2080, 33, 29, 32.5f},
+                   .items = 128, .file = "probe_wgmma.cl"},
     /* In the first, the last and two elements between. */
     [CAP_LARGE_LOCAL] =
         {"large_local", NULL,

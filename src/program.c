@@ -1,5 +1,7 @@
 #include "program.h"
 
+#include "binary.h"
+#include "ptx.h"
 #include "source.h"
 
 #include <stdlib.h>
@@ -180,31 +182,13 @@ static cl_program load_binary(struct program_store *store, struct cache_key key)
     return NULL;
 }
 
-/* Best effort. A program made in a context of several devices has a place for each. */
+/* Best effort. */
 static void store_binary(struct program_store *store, struct cache_key key, cl_program program) {
-    enum { MAX_DEVICES = 64 };
-    cl_uint count = 0, own = 0;
-    cl_device_id devices[MAX_DEVICES];
-    size_t sizes[MAX_DEVICES] = {0};
-    unsigned char *binaries[MAX_DEVICES] = {NULL};
-    if (store->cache == NULL ||
-        clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof count, &count, NULL) !=
-            CL_SUCCESS ||
-        clGetProgramInfo(program, CL_PROGRAM_DEVICES, sizeof devices, devices, NULL) !=
-            CL_SUCCESS ||
-        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof sizes, sizes, NULL) != CL_SUCCESS)
-        return;
-    while (own < count && devices[own] != store->device->id)
-        own++;
-    if (own == count || sizes[own] == 0)
-        return;
-    binaries[own] = malloc(sizes[own]); /* the others stay NULL: not copied */
-    /* rusticl ends the process over an array longer than needed. */
-    if (binaries[own] != NULL &&
-        clGetProgramInfo(program, CL_PROGRAM_BINARIES, count * sizeof binaries[0], binaries,
-                         NULL) == CL_SUCCESS)
-        cache_store(store->cache, key, binaries[own], sizes[own]);
-    free(binaries[own]);
+    size_t size = 0;
+    char *binary = store->cache != NULL ? binary_read(program, store->device->id, &size) : NULL;
+    if (binary != NULL)
+        cache_store(store->cache, key, binary, size);
+    free(binary);
 }
 
 /* Whether the store holds the last reference: no kernel of the program exists, so none is running.
@@ -273,7 +257,8 @@ static void read_build_log(struct text *out, const struct program_store *store, 
                            const struct source *source) {
     const cl_device_id device = store->device->id;
     size_t bytes = 0;
-    if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS)
+    if (program == NULL ||
+        clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS)
         return;
     char *log = calloc(1, bytes + 1);
     if (log != NULL && clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, bytes, log,
@@ -299,6 +284,33 @@ static clat_status build_failed(const struct program_store *store, cl_program pr
     return st;
 }
 
+static bool is_marked(const struct source *source) {
+    bool marked = false;
+    for (int i = 0; i < SOURCE_PARTS; i++)
+        marked |= ptx_is_marked(text_string(&source->part[i]));
+    return marked;
+}
+
+/* Replaces *program by the one in which its marked instructions are in force. */
+static clat_status finish_marked(cl_program *program, const struct program_store *store,
+                                 const struct source *source, const char *name) {
+    cl_program finished = NULL;
+    clat_status st = CLAT_OK;
+    const cl_int err =
+        ptx_finish(&finished, store->device, *program, program_options(store->device));
+    if (err == CL_OUT_OF_HOST_MEMORY)
+        TRY(status_cl(err, "clBuildProgram"));
+    if (err != CL_SUCCESS)
+        TRY(build_failed(store, finished, source, name, err));
+    clReleaseProgram(*program);
+    *program = finished;
+    finished = NULL;
+out:
+    if (finished != NULL)
+        clReleaseProgram(finished);
+    return st;
+}
+
 static clat_status build(cl_program *out, const struct program_store *store,
                          const struct source *source, const char *name) {
     clat_status st = CLAT_OK;
@@ -314,6 +326,8 @@ static clat_status build(cl_program *out, const struct program_store *store,
         TRY(status_cl(err, "clBuildProgram"));
     if (err != CL_SUCCESS)
         TRY(build_failed(store, program, source, name, err));
+    if (is_marked(source))
+        TRY(finish_marked(&program, store, source, name));
     *out = program;
     program = NULL;
 out:

@@ -4,7 +4,8 @@
  * Assembled source, in this order, each part under its own #line so that build errors name the real
  * file: the tunables and the variant as #defines, a snippet of generated code (mask predicate), the
  * kernel file. A line `#include "x.clh"` in a kernel file is replaced by that file, once per
- * program, so that the library's embedded copy needs no directory on disk.
+ * program, so that the library's embedded copy needs no directory on disk. Where the source has
+ * marked instructions, what NVIDIA's compiler makes of it is built once more (ptx.h).
  */
 #ifndef CLAT_PROGRAM_H
 #define CLAT_PROGRAM_H

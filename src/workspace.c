@@ -14,6 +14,7 @@ struct workspace {
     cl_command_queue queue; /* compared only, never used: the queue of the last command */
     bool in_order;
     cl_event last;
+    cl_command_queue held; /* retained: the in-order queue whose last command has no event yet */
 };
 
 void workspace_open(struct workspace_pool *pool, cl_context cl) {
@@ -21,7 +22,14 @@ void workspace_open(struct workspace_pool *pool, cl_context cl) {
     pthread_mutex_init(&pool->lock, NULL);
 }
 
+static void let_go(struct workspace *entry) {
+    if (entry->held != NULL)
+        clReleaseCommandQueue(entry->held);
+    entry->held = NULL;
+}
+
 static void workspace_free(struct workspace *entry) {
+    let_go(entry);
     if (entry->last != NULL)
         clReleaseEvent(entry->last);
     if (entry->buffer != NULL)
@@ -38,7 +46,20 @@ void workspace_close(struct workspace_pool *pool) {
     pthread_mutex_destroy(&pool->lock);
 }
 
+/* An event of everything enqueued so far, where only the queue is known. */
+static bool mark_held(struct workspace *entry) {
+    if (clEnqueueMarkerWithWaitList(entry->held, 0, NULL, &entry->last) != CL_SUCCESS) {
+        entry->last = NULL;
+        return false;
+    }
+    clFlush(entry->held);
+    let_go(entry);
+    return true;
+}
+
 static bool is_finished(struct workspace *entry) {
+    if (entry->held != NULL && !mark_held(entry))
+        return false;
     if (entry->last == NULL)
         return true;
     cl_int status = CL_QUEUED;
@@ -65,7 +86,8 @@ static struct workspace *find_idle(struct workspace_pool *pool, cl_command_queue
     for (struct workspace *entry = pool->entries; entry != NULL; entry = entry->next) {
         if (entry->taken || entry->bytes < bytes || (best != NULL && best->bytes <= entry->bytes))
             continue;
-        /* `last` still retained means its queue is alive, so equal handles are the same queue. */
+        /* `last` or `held` still retained means that the queue is alive, so equal handles are the
+         * same queue. */
         const bool follows = in_order && entry->in_order && entry->queue == queue;
         if (follows || is_finished(entry))
             best = entry;
@@ -179,6 +201,17 @@ cl_mem workspace_buffer(const struct workspace *workspace) {
     return workspace->buffer;
 }
 
+/* With the lock held. */
+static void give_locked(struct workspace_pool *pool, struct workspace *workspace) {
+    struct workspace **link = &pool->entries;
+    workspace->taken = false;
+    while (*link != workspace)
+        link = &(*link)->next;
+    *link = workspace->next;
+    workspace->next = pool->entries;
+    pool->entries = workspace;
+}
+
 void workspace_give(struct workspace_pool *pool, struct workspace *workspace, cl_event last) {
     if (workspace == NULL)
         return;
@@ -186,17 +219,29 @@ void workspace_give(struct workspace_pool *pool, struct workspace *workspace, cl
         clRetainEvent(last);
     pthread_mutex_lock(&pool->lock);
     if (last != NULL) {
+        let_go(workspace);
         if (workspace->last != NULL)
             clReleaseEvent(workspace->last);
         workspace->last = last;
     }
-    workspace->taken = false;
-    struct workspace **link = &pool->entries;
-    while (*link != workspace)
-        link = &(*link)->next;
-    *link = workspace->next;
-    workspace->next = pool->entries;
-    pool->entries = workspace;
+    give_locked(pool, workspace);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void workspace_give_in_order(struct workspace_pool *pool, struct workspace *workspace,
+                             cl_command_queue queue) {
+    if (workspace == NULL)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    if (workspace->held != queue) {
+        let_go(workspace);
+        if (clRetainCommandQueue(queue) == CL_SUCCESS)
+            workspace->held = queue;
+    }
+    if (workspace->last != NULL)
+        clReleaseEvent(workspace->last);
+    workspace->last = NULL;
+    give_locked(pool, workspace);
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -33,6 +33,12 @@ cl_mem workspace_buffer(const struct workspace *workspace);
  * enqueued. A NULL workspace is fine. */
 void workspace_give(struct workspace_pool *pool, struct workspace *workspace, cl_event last);
 
+/* The same where the last command was enqueued without an event, on an in-order queue: an event
+ * costs a short kernel as much as its launch. The queue stays retained until another one, or the
+ * end of the pool, takes its place. */
+void workspace_give_in_order(struct workspace_pool *pool, struct workspace *workspace,
+                             cl_command_queue queue);
+
 /* The same after a failure that may have left commands on the queue: whatever is enqueued there now
  * counts as its users. */
 void workspace_give_failed(struct workspace_pool *pool, struct workspace *workspace,

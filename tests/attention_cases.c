@@ -39,8 +39,8 @@ static size_t end_of(const struct tensor *t) {
 
 /* ---- layouts */
 
-static clat_strides strides_of(const struct tensor *t, enum attention_layout layout) {
-    const size_t gap = layout == LAYOUT_PADDED || layout == LAYOUT_FEATURES ? 3 : 0;
+static clat_strides strides_of(const struct tensor *t, unsigned layout, size_t unit) {
+    const size_t gap = layout == LAYOUT_PADDED || layout == LAYOUT_FEATURES ? 3 * unit : 0;
     clat_strides s = {.feature = layout == LAYOUT_FEATURES ? 2 : 1};
     if (layout == LAYOUT_DEFAULT || layout == LAYOUT_SHARED)
         return (clat_strides)CLAT_STRIDES_BHND(t->heads, t->seq, t->dim);
@@ -51,11 +51,13 @@ static clat_strides strides_of(const struct tensor *t, enum attention_layout lay
 }
 
 /* Q, K and V one after the other in one buffer, or interleaved there. */
-static void place(struct fixture *f, enum attention_layout layout) {
+static void place(struct fixture *f, enum attention_layout flags) {
     struct tensor *const all[] = {&f->q, &f->k, &f->v, &f->o};
+    const unsigned layout = (unsigned)flags & ~(unsigned)LAYOUT_ALIGNED;
+    const size_t unit = flags & LAYOUT_ALIGNED ? 8 : 1;
     for (unsigned t = 0; t < 4; t++)
-        all[t]->stride = strides_of(all[t], layout);
-    f->q.offset = 5;
+        all[t]->stride = strides_of(all[t], layout, unit);
+    f->q.offset = 5 * unit;
     if (layout == LAYOUT_PACKED) {
         const size_t token = f->q.stride.seq + f->k.stride.seq + f->v.stride.seq;
         f->k.offset = f->q.offset + f->q.stride.seq;
@@ -67,11 +69,11 @@ static void place(struct fixture *f, enum attention_layout layout) {
     } else {
         if (layout == LAYOUT_SHARED)
             f->k.stride.batch = f->k.stride.head = f->v.stride.batch = f->v.stride.head = 0;
-        f->k.offset = end_of(&f->q) + 3;
-        f->v.offset = end_of(&f->k) + 1;
+        f->k.offset = end_of(&f->q) + 3 * unit;
+        f->v.offset = end_of(&f->k) + 1 * unit;
     }
     f->inputs = end_of(&f->v) + harness_tail(TAIL);
-    f->o.offset = 7;
+    f->o.offset = 7 * unit;
     f->outputs = end_of(&f->o) + harness_tail(TAIL);
     f->lse_offset = 3;
 }

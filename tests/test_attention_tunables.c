@@ -18,7 +18,8 @@
 enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
 static const struct implementation *const implementations[] = {
-    &attention_cpu, &attention_simt, &attention_decode, &attention_tile_cpu, &attention_mma};
+    &attention_cpu,      &attention_simt, &attention_decode,
+    &attention_tile_cpu, &attention_mma,  &attention_wgmma};
 
 enum { N_IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
@@ -35,10 +36,12 @@ static clat_attention_problem make_problem(unsigned variant) {
 
 /* Those that take nothing else. */
 static void make_native(const struct implementation *impl, clat_attention_problem *problem) {
-    if (impl != &attention_tile_cpu && impl != &attention_mma)
+    if (impl != &attention_tile_cpu && impl != &attention_mma && impl != &attention_wgmma)
         return;
     if (impl == &attention_tile_cpu || problem->dtype != CLAT_BF16)
-        problem->dtype = impl == &attention_mma ? CLAT_F16 : CLAT_BF16;
+        problem->dtype = impl == &attention_tile_cpu ? CLAT_BF16 : CLAT_F16;
+    if (impl == &attention_wgmma)
+        problem->head_dim = (problem->head_dim + 7) / 8 * 8;
     problem->precision = CLAT_PRECISION_NATIVE;
 }
 
@@ -261,6 +264,7 @@ int main(void) {
     harness_add("decode combinations", test_combinations, &implementations[2]);
     harness_add("cpu_tile combinations", test_combinations, &implementations[3]);
     harness_add("mma combinations", test_combinations, &implementations[4]);
+    harness_add("wgmma combinations", test_combinations, &implementations[5]);
     if (harness_device_is_cpu()) {
         harness_add("combinations on every engine", test_engines, NULL);
         harness_add("guesses fit every engine", test_engine_guesses_fit, NULL);

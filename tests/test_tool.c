@@ -154,8 +154,8 @@ static void test_info(void **state) {
     assert_string_equal(json_string_value(json_object_get(json, "version")), clat_version());
     EXPECT_KEYS(json_object_get(json, "device"), "name", "vendor", "architecture", "driver",
                 "platform", "is_cpu", "compute_units", "global_bytes", "local_bytes", "f64",
-                "f16_arithmetic", "bf16_dot", "bf16_tile", "matrix_engine", "static_local_bytes",
-                "cache_dir", "tuned_file", "tuned_entries", "kernel_dir");
+                "f16_arithmetic", "bf16_dot", "bf16_tile", "matrix_engine", "wgmma",
+                "static_local_bytes", "cache_dir", "tuned_file", "tuned_entries", "kernel_dir");
     size_t i, chosen = 0;
     json_t *device;
     json_array_foreach(json_object_get(json, "devices"), i, device) chosen +=

@@ -64,6 +64,31 @@ static void test_in_flight(void **state) {
     clReleaseCommandQueue(loose);
 }
 
+/* Without an event: the same queue has the buffer again at once, another one only when all that was
+ * enqueued is done, and the queue may go in the meantime. */
+static void test_in_order(void **state) {
+    (void)state;
+    cl_command_queue first = harness_new_queue(0), other = harness_new_queue(0);
+    cl_event gate = user_event();
+    struct workspace *a = take(first, 100);
+    assert_cl(clEnqueueMarkerWithWaitList(first, 1, &gate, NULL));
+    workspace_give_in_order(&pool, a, first);
+    assert_ptr_equal(take(first, 100), a);
+    workspace_give_in_order(&pool, a, first);
+    workspace_give_in_order(&pool, NULL, first);
+    struct workspace *b = take(other, 100);
+    assert_ptr_not_equal(b, a);
+    assert_cl(clSetUserEventStatus(gate, CL_COMPLETE));
+    clReleaseEvent(gate);
+    assert_cl(clFinish(first));
+    assert_ptr_equal(take(other, 100), a);
+    workspace_give_in_order(&pool, a, other);
+    clReleaseCommandQueue(first);
+    clReleaseCommandQueue(other);
+    workspace_give(&pool, take(harness_queue(), 100), NULL);
+    workspace_give(&pool, b, NULL);
+}
+
 /* A host far ahead of its device: the pool stops growing, and the queue waits instead. */
 static void test_bounded(void **state) {
     (void)state;
@@ -126,6 +151,7 @@ static void test_failed(void **state) {
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_reuse, open_pool, close_pool),
     cmocka_unit_test_setup_teardown(test_in_flight, open_pool, close_pool),
+    cmocka_unit_test_setup_teardown(test_in_order, open_pool, close_pool),
     cmocka_unit_test_setup_teardown(test_bounded, open_pool, close_pool),
     cmocka_unit_test_setup_teardown(test_shrinks, open_pool, close_pool),
     cmocka_unit_test_setup_teardown(test_failed, open_pool, close_pool),

@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
-"""Attention beside PyTorch's on the same NVIDIA card: FlashAttention-2 and cuDNN.
+"""Attention beside PyTorch's on the same NVIDIA card: FlashAttention-2, cuDNN and FlexAttention.
 
 Ours runs through the public C API of libclattice.so, the peers through PyTorch's
-scaled_dot_product_attention, all in this process, in turns: bursts of some 15 ms, enqueued at once
-and waited for at their end, with pauses between them. Operands are the same random numbers, each side
+scaled_dot_product_attention, or through flex_attention, compiled, for masks that the former has
+none for, all in this process, in turns: bursts of some 15 ms, enqueued at once and waited for at
+their end, with pauses between them. Operands are the same random numbers, each side
 has its own copy. Every result, the peers' too, is judged by the library against f64 on sampled rows;
 what is wrong is not compared. Writes the JSON of `clattice bench --json`, for `clattice report`.
 
     python3 tools/bench_torch.py --json gpu-attention.json
     python3 tools/bench_torch.py --dtype bf16 --head-dim 128 --seq 4096 --mask causal
+    python3 tools/bench_torch.py --seq 16384 --mask sliding-256,sliding-1024,longformer-256-64
+
+Masks are full, causal, sliding-W (causal, the last W keys) and longformer-W-G (a window of W keys
+around each query, and G tokens that see all and that all see).
 """
 
 import argparse
@@ -21,7 +26,8 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PEERS = {"flash2": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION"}  # of torch.nn.attention.SDPBackend
+BACKENDS = {"flash2": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION"}  # torch.nn.attention.SDPBackend
+PEERS = [*BACKENDS, "flex"]
 BURST_SECONDS, LEAD_SHARE, PAUSE_SECONDS = 0.015, 0.1, 0.03  # as in tools/measure.c
 F16, BF16 = 3, 4  # clat_dtype
 DTYPES = {"f16": F16, "bf16": BF16}
@@ -105,6 +111,44 @@ class Library:
             raise RuntimeError(f"clEnqueueWriteBuffer failed with OpenCL code {code}")
 
 
+class Mask:
+    """As ours, and as a function of query and key for PyTorch."""
+
+    def __init__(self, text):
+        kind, *numbers = text.split("-")
+        if (kind, len(numbers)) not in (
+            ("full", 0), ("causal", 0), ("sliding", 1), ("longformer", 2)
+        ) or not all(number.isdecimal() for number in numbers):
+            raise ValueError(f"{text} is no mask")
+        self.text, self.kind, self.numbers = text, kind, [int(number) for number in numbers]
+        self.is_plain = not numbers  # scaled_dot_product_attention has it
+
+    def make(self, library):
+        def made(name, *args):
+            mask = c.c_void_p()
+            library.call("clat_mask_" + name, c.byref(mask), *args)
+            return mask
+
+        if self.kind == "full":
+            return c.c_void_p()
+        if self.kind == "causal":
+            return made("causal", 0)
+        if self.kind == "sliding":
+            return made("window", c.c_int64(self.numbers[0] - 1), c.c_int64(0))
+        side = c.c_int64(self.numbers[0] // 2)
+        terms = [made("window", side, side), made("global", c.c_int64(self.numbers[1]))]
+        mask = made("any", c.c_size_t(len(terms)), (c.c_void_p * len(terms))(*terms))
+        for term in terms:
+            library.clat.clat_mask_release(term)
+        return mask
+
+    def visible(self, _batch, _head, query, key):
+        if self.kind == "sliding":
+            return (query >= key) & (query - key < self.numbers[0])
+        side, tokens = self.numbers[0] // 2, self.numbers[1]
+        return ((query - key).abs() <= side) | (query < tokens) | (key < tokens)
+
+
 class Ours:
     """A plan with operands of its own, which the library makes and judges."""
 
@@ -112,9 +156,7 @@ class Ours:
 
     def __init__(self, library, shape, options):
         self.library, self.shape = library, shape
-        self.mask, self.plan, self.trial = c.c_void_p(), c.c_void_p(), c.c_void_p()
-        if shape.causal:
-            library.call("clat_mask_causal", c.byref(self.mask), 0)
+        self.mask, self.plan, self.trial = shape.mask.make(library), c.c_void_p(), c.c_void_p()
         problem = Problem(
             dtype=DTYPES[shape.dtype],
             batch=shape.batch,
@@ -179,26 +221,13 @@ class Ours:
 
 
 class Torch:
-    """One backend of scaled_dot_product_attention on copies of our operands."""
+    """One of PyTorch's ways on copies of our operands."""
 
     def __init__(self, name, operands, ours):
         import torch
 
         self.torch, self.name, self.ours = torch, name, ours
-        self.backend = getattr(torch.nn.attention.SDPBackend, PEERS[name])
         self.operands = operands
-
-    def call(self, repeats):
-        shape = self.ours.shape
-        attention = self.torch.nn.functional.scaled_dot_product_attention
-        with self.torch.nn.attention.sdpa_kernel(self.backend):
-            for _ in range(repeats):
-                result = attention(
-                    *self.operands,
-                    is_causal=shape.causal,
-                    enable_gqa=shape.heads != shape.kv_heads,
-                )
-        return result
 
     def run(self, repeats):
         self.torch.cuda.synchronize()
@@ -212,6 +241,52 @@ class Torch:
 
     def close(self):
         self.operands = None
+
+
+class Sdpa(Torch):
+    """One backend of scaled_dot_product_attention."""
+
+    def call(self, repeats):
+        shape = self.ours.shape
+        attention = self.torch.nn.functional.scaled_dot_product_attention
+        backend = getattr(self.torch.nn.attention.SDPBackend, BACKENDS[self.name])
+        with self.torch.nn.attention.sdpa_kernel(backend):
+            for _ in range(repeats):
+                result = attention(
+                    *self.operands,
+                    is_causal=shape.mask.kind == "causal",
+                    enable_gqa=shape.heads != shape.kv_heads,
+                )
+        return result
+
+
+class Flex(Torch):
+    """flex_attention, compiled."""
+
+    attention = blocks = None
+
+    def compile(self):
+        from torch.nn.attention import flex_attention as flex
+
+        self.torch.compiler.reset()
+        seq = self.ours.shape.seq
+        visible = self.ours.shape.mask.visible
+        self.blocks = flex.create_block_mask(
+            lambda batch, head, query, key: visible(batch, head, query, key), None, None, seq, seq
+        )
+        self.attention = self.torch.compile(flex.flex_attention, dynamic=False)
+
+    def call(self, repeats):
+        shape = self.ours.shape
+        if self.attention is None:
+            self.compile()
+        for _ in range(repeats):
+            result = self.attention(
+                *self.operands,
+                block_mask=self.blocks,
+                enable_gqa=shape.heads != shape.kv_heads,
+            )
+        return result
 
 
 def use_same_card(library):
@@ -257,17 +332,17 @@ def torch_versions():
 
 class Shape:
     def __init__(self, options, dtype, mask, head_dim, seq):
-        self.dtype, self.causal, self.head_dim, self.seq = dtype, mask == "causal", head_dim, seq
+        self.dtype, self.mask, self.head_dim, self.seq = dtype, mask, head_dim, seq
         self.batch = options.batch or max(1, 16384 // seq)
         self.heads = options.heads or max(1, 2048 // head_dim)
         self.kv_heads = options.kv_heads or self.heads
-        self.mask, self.native = mask, " native" if options.precision == "native" else ""
+        self.native = " native" if options.precision == "native" else ""
 
     def name(self):
         heads = f"{self.heads}" + (f"/{self.kv_heads}" if self.kv_heads != self.heads else "")
         return (
             f"attn {self.dtype}{self.native} "
-            f"{self.batch}x{heads}x{self.seq}x{self.head_dim} {self.mask}"
+            f"{self.batch}x{heads}x{self.seq}x{self.head_dim} {self.mask.text}"
         )
 
     def json(self):
@@ -278,7 +353,7 @@ class Shape:
             "seq_q": self.seq,
             "seq_k": self.seq,
             "head_dim": self.head_dim,
-            "mask": self.mask,
+            "mask": self.mask.text,
         }
         return {**problem, "precision": "native"} if self.native else problem
 
@@ -327,7 +402,11 @@ def measure(library, shape, options):
     everybody = [Contestant(ours)]
     if options.peers:
         operands = torch_operands(ours)
-        everybody += [Contestant(Torch(name, operands, ours)) for name in options.peers]
+        everybody += [
+            Contestant(Sdpa(name, operands, ours) if name in BACKENDS else Flex(name, operands, ours))
+            for name in options.peers
+            if (name in BACKENDS) == shape.mask.is_plain
+        ]
     for one in everybody:
         one.try_to(one.prepare)
         if one.who is not None and not one.verdict.ok:
@@ -348,7 +427,7 @@ def make_rows(shape, everybody, device):
     seconds = statistics.median(ours.samples)
     row = {
         "name": shape.name(),
-        "group": f"{shape.dtype}, {shape.mask}",
+        "group": f"{shape.dtype}, {shape.mask.text}",
         "op": "attention",
         "problem": shape.json(),
         "dtype": shape.dtype,
@@ -421,7 +500,7 @@ def parse_arguments():
         return [int(word) for word in words(text)]
 
     add("--dtype", type=words, default=list(DTYPES), help="f16, bf16")
-    add("--mask", type=words, default=["full", "causal"], help="full, causal")
+    add("--mask", type=words, default=["full", "causal"], help="see above")
     add("--head-dim", type=numbers, default=[64, 128])
     add("--seq", type=numbers, default=[2048, 4096, 16384])
     add("--batch", type=int, help="default: 16384 tokens in all")
@@ -430,15 +509,19 @@ def parse_arguments():
     add("--precision", choices=["f32", "native"], default="native")
     add("--implementation", help="only this one")
     add("--tunables", help="these values; needs --implementation")
-    add("--peer", dest="peers", type=words, default=list(PEERS), help="flash2, cudnn; '': none")
+    add("--peer", dest="peers", type=words, default=PEERS, help="flash2, cudnn, flex; '': none")
     add("--reps", type=int, default=9, help="samples of each")
     add("--json", help="file to write")
     add("--library", default=os.path.join(ROOT, "build", "libclattice.so"))
     options = parser.parse_args()
-    for name, known in (("dtype", DTYPES), ("mask", ("full", "causal")), ("peers", PEERS)):
+    for name, known in (("dtype", DTYPES), ("peers", PEERS)):
         for word in getattr(options, name):
             if word not in known:
                 parser.error(f"{word} is none of {', '.join(known)}")
+    try:
+        options.mask = [Mask(text) for text in options.mask]
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
@@ -457,8 +540,9 @@ def main():
             for head_dim in options.head_dim:
                 for seq in options.seq:
                     shape = Shape(options, dtype, mask, head_dim, seq)
-                    rows += measure(library, shape, options)
-                    print_rows(rows[-max(1, len(options.peers)):])
+                    measured = measure(library, shape, options)
+                    print_rows(measured)
+                    rows += measured
     print_summary(rows)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

@@ -64,7 +64,8 @@ static void print_facts(FILE *file, const clat_device_info *info) {
             info->f16_arithmetic ? "works" : "no (f16 is stored, computed in f32)");
     fprintf(file, "bf16 dot       %s\n", info->bf16_dot ? "works" : "no, or slower than f32");
     fprintf(file, "bf16 tiles     %s\n", info->bf16_tile ? "work" : "no");
-    fprintf(file, "matrix engine  %s\n", or_none(info->matrix_engine));
+    fprintf(file, "matrix engine  %s%s\n", or_none(info->matrix_engine),
+            info->wgmma ? ", wgmma" : "");
     fprintf(file, "kernels        %s\n", info->kernel_dir);
     fprintf(file, "cache          %s\n", or_none(info->cache_dir));
     fprintf(file, "tuned values   %s, %zu usable\n", or_none(info->tuned_file),
@@ -72,19 +73,19 @@ static void print_facts(FILE *file, const clat_device_info *info) {
 }
 
 static json_t *facts_json(const clat_device_info *info) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:s, s:I, "
-                     "s:s, s:s, s:I, "
-                     "s:s}",
-                     "name", info->name, "vendor", info->vendor, "architecture", info->architecture,
-                     "driver", info->driver, "platform", info->platform, "is_cpu", info->is_cpu,
-                     "compute_units", (json_int_t)info->compute_units, "global_bytes",
-                     (json_int_t)info->global_bytes, "local_bytes", (json_int_t)info->local_bytes,
-                     "f64", info->f64, "f16_arithmetic", info->f16_arithmetic, "bf16_dot",
-                     info->bf16_dot, "bf16_tile", info->bf16_tile, "matrix_engine",
-                     info->matrix_engine, "static_local_bytes",
-                     (json_int_t)info->static_local_bytes, "cache_dir", info->cache_dir,
-                     "tuned_file", info->tuned_file, "tuned_entries",
-                     (json_int_t)info->tuned_entries, "kernel_dir", info->kernel_dir);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:s, s:b, s:I, "
+        "s:s, s:s, s:I, "
+        "s:s}",
+        "name", info->name, "vendor", info->vendor, "architecture", info->architecture, "driver",
+        info->driver, "platform", info->platform, "is_cpu", info->is_cpu, "compute_units",
+        (json_int_t)info->compute_units, "global_bytes", (json_int_t)info->global_bytes,
+        "local_bytes", (json_int_t)info->local_bytes, "f64", info->f64, "f16_arithmetic",
+        info->f16_arithmetic, "bf16_dot", info->bf16_dot, "bf16_tile", info->bf16_tile,
+        "matrix_engine", info->matrix_engine, "wgmma", info->wgmma, "static_local_bytes",
+        (json_int_t)info->static_local_bytes, "cache_dir", info->cache_dir, "tuned_file",
+        info->tuned_file, "tuned_entries", (json_int_t)info->tuned_entries, "kernel_dir",
+        info->kernel_dir);
 }
 
 static bool show(const struct tool_common *common) {

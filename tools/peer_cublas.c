@@ -15,10 +15,13 @@
 enum { OP_N = 0, OP_T = 1, ALGORITHM_DEFAULT = -1 };
 enum { TYPE_F32 = 0, TYPE_F64 = 1, TYPE_F16 = 2, TYPE_BF16 = 14 };
 enum { COMPUTE_F32 = 68, COMPUTE_F64 = 70, COMPUTE_TF32 = 77 };
+/* Slices of k are else added in 16 bits for some shapes, which f64 does not confirm. */
+enum { DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
 enum { OLDEST_MAJOR = 11, NEWEST_MAJOR = 19 };
 
 static int (*create)(void **handle);
 static int (*destroy)(void *handle);
+static int (*set_math_mode)(void *handle, int mode);
 static int (*get_property)(int which, int *value); /* 0, 1, 2: major, minor, patch */
 static int (*gemm)(void *handle, int op_a, int op_b, int m, int n, int k, const void *alpha,
                    const void *a, int type_a, int lda, const void *b, int type_b, int ldb,
@@ -33,6 +36,7 @@ static const struct cuda_symbol functions[] = {
     {"cublasCreate_v2", &create},
     {"cublasDestroy_v2", &destroy},
     {"cublasGetProperty", &get_property},
+    {"cublasSetMathMode", &set_math_mode},
     {"cublasGemmEx", &gemm},
     {"cublasGemmStridedBatchedEx", &gemm_batched},
 };
@@ -91,7 +95,8 @@ static bool begin(clat_context *ctx, char why[PEER_WHY_BYTES]) {
     if (!cuda_begin(clat_context_device(ctx), why, PEER_WHY_BYTES) || !load(why))
         return false;
     snprintf(why, PEER_WHY_BYTES, "cublasCreate failed");
-    return create(&cublas.handle) == 0;
+    return create(&cublas.handle) == 0 &&
+           set_math_mode(cublas.handle, DISALLOW_REDUCED_PRECISION_REDUCTION) == 0;
 }
 
 static void finish(void) {

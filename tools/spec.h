@@ -28,7 +28,7 @@ struct spec {
 extern const char *const spec_op_names[SPEC_N_OPS];
 
 /* Of all operators together. */
-enum { SPEC_N_IMPLEMENTATIONS = 6 };
+enum { SPEC_N_IMPLEMENTATIONS = 7 };
 extern const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS];
 extern const char spec_implementation_help[];
 

@@ -16,9 +16,59 @@ static size_t add_squares(struct spec *out, const char *group, clat_dtype dtype,
     return n;
 }
 
+static const char *const groups_16[2] = {"f16", "bf16"};
+static const clat_dtype dtypes_16[2] = {CLAT_F16, CLAT_BF16};
+
+static struct spec product(unsigned type, const char *trans, size_t m, size_t n, size_t k,
+                           const char *group) {
+    struct spec spec = suite_gemm(dtypes_16[type], trans, m, n, k);
+    spec.group = group;
+    return spec;
+}
+
 static size_t gpu_gemm(struct spec *out) {
-    size_t n = add_squares(out, "f16", CLAT_F16, CLAT_PRECISION_F32, 2048);
-    return n + add_squares(out + n, "bf16", CLAT_BF16, CLAT_PRECISION_F32, 2048);
+    static const char *const transposes[] = {"NN", "NT", "TN", "TT"};
+    size_t n = 0;
+    for (unsigned type = 0; type < LENGTH(dtypes_16); type++) {
+        n += add_squares(out + n, groups_16[type], dtypes_16[type], CLAT_PRECISION_F32, 2048);
+        for (size_t t = 0; t < LENGTH(transposes); t++)
+            out[n++] = product(type, transposes[t], 8192, 6144, 4096, groups_16[type]);
+    }
+    return n;
+}
+
+/* Few tiles; rounds of tiles that do not come out even; lines that start anywhere. */
+static size_t gpu_gemm_sizes(struct spec *out) {
+    static const char *const small = "512 to 1536", *const uneven = "uneven";
+    static const char *const transposes[] = {"NN", "NT"};
+    size_t n = 0;
+    for (unsigned type = 0; type < LENGTH(dtypes_16); type++)
+        for (size_t t = 0; t < LENGTH(transposes); t++) {
+            const char *trans = transposes[t];
+            for (size_t size = 512; size <= 1536; size += 256)
+                out[n++] = product(type, trans, size, size, size, small);
+            for (size_t size = 3072; size <= 6144; size += 1024)
+                if (size != 4096)
+                    out[n++] = product(type, trans, size, size, size, uneven);
+            out[n++] = product(type, trans, 4064, 4128, 4192, uneven);
+            out[n++] = product(type, trans, 1000, 1021, 777, "odd");
+            out[n++] = product(type, trans, 2047, 2049, 2051, "odd");
+        }
+    return n;
+}
+
+/* A few tokens times the weights of models. */
+static size_t gpu_gemm_tokens(struct spec *out) {
+    static const size_t tokens[] = {1, 8, 16, 64, 256};
+    static const size_t weights[][2] = {
+        {4096, 4096}, {11008, 4096}, {4096, 11008}, {14336, 4096}, {4096, 14336}};
+    static const char *const groups[] = {"1 token", "8 tokens", "16 tokens", "64 tokens",
+                                         "256 tokens"};
+    size_t n = 0;
+    for (size_t i = 0; i < LENGTH(tokens); i++)
+        for (size_t w = 0; w < LENGTH(weights); w++)
+            out[n++] = product(1, "NT", tokens[i], weights[w][0], weights[w][1], groups[i]);
+    return n;
 }
 
 static size_t gpu_tf32(struct spec *out) {
@@ -52,6 +102,9 @@ static size_t gpu_attention(struct spec *out) {
 
 const struct suite suites_gpu[] = {
     {"gpu-gemm", "f16 and bf16 2048 to 8192, all transposes", gpu_gemm, "cublas", 1},
+    {"gpu-gemm-sizes", "f16 and bf16, small, uneven and odd sizes", gpu_gemm_sizes, "cublas", 1},
+    {"gpu-gemm-tokens", "bf16, 1 to 256 tokens times a model's weights", gpu_gemm_tokens, "cublas",
+     1},
     {"gpu-tf32", "f32 2048 to 8192 as TF32, all transposes", gpu_tf32, "cublas", 1},
     {"gpu-sgemm", "SGEMM 1024 to 8192, all transposes", gpu_sgemm, "cublas,clblast", 1},
     {"gpu-attention", "f16 and bf16, 2048 to 16384 keys, full and causal", gpu_attention, "gemm",

@@ -217,6 +217,7 @@ typedef struct clat_device_info {
                                   sigaltstack refuse stacks too small for that */
     const char *matrix_engine; /* what multiplies f16: "nv_sm80", "amd_mfma", ... (cl/mma/), proven
                                   too; "" when there is none */
+    bool wgmma;                /* Hopper's warpgroup products and tensor maps work beside it */
     uint64_t static_local_bytes; /* what arrays declared in a kernel may take: local_bytes, or more
                                     where the driver says too little */
     const char *cache_dir;       /* "" when there is no disk cache */
@@ -267,8 +268,9 @@ CLAT_API clat_status clat_dgemm(clat_context *ctx, cl_command_queue queue, clat_
  */
 typedef struct clat_plan_info {
     const char *op;             /* "gemm", "attention", "mha" */
-    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "mma", "simt"; "none" for
-                                   a zero-sized problem; "composite" for a plan made of others */
+    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "mma", "simt", "wgmma";
+                                   "none" for a zero-sized problem; "composite" for a plan made of
+                                   others */
     const char *tunables;       /* "MR=12 NV=2 KC=384" */
     const char *tunables_from;  /* "caller", "guess", the tuned file and its entry, or
                                    "parts" */
@@ -390,8 +392,8 @@ typedef struct clat_gemm_problem {
     clat_bias bias;                      /* the same bias for every batch element */
     clat_activation activation;
     clat_precision precision;   /* ignored for f64 */
-    const char *implementation; /* NULL: the best. "cpu", "cpu_dot", "cpu_tile", "mma", "simt": that
-                                   one or an error */
+    const char *implementation; /* NULL: the best. "cpu", "cpu_dot", "cpu_tile", "mma", "simt",
+                                   "wgmma": that one or an error */
     const char *tunables;       /* NULL: tuned values, else a guess. "MR=8 NV=2": these over the
                                    guess; requires `implementation` */
 } clat_gemm_problem;

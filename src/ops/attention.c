@@ -67,8 +67,13 @@ static void shape(const void *problem, struct shape *out) {
     snprintf(out->variant + length, sizeof out->variant - length, " %ux%u", rows, cols);
 }
 
-static const struct implementation *const implementations[] = {
-    &attention_decode, &attention_tile_cpu, &attention_cpu, &attention_mma, &attention_simt, NULL};
+static const struct implementation *const implementations[] = {&attention_decode,
+                                                               &attention_tile_cpu,
+                                                               &attention_cpu,
+                                                               &attention_wgmma,
+                                                               &attention_mma,
+                                                               &attention_simt,
+                                                               NULL};
 
 const struct operation attention_operation = {
     .name = "attention",
@@ -88,6 +93,14 @@ const struct operation attention_operation = {
 
 size_t attention_groups(const struct attention *a, size_t tile_q) {
     return a->batch * a->heads * ceil_div(a->seq_q, tile_q);
+}
+
+size_t attention_section_heads(const struct attention *a) {
+    enum { SECTION_BYTES = 32 << 20 };
+    const size_t bytes = 2 * a->seq_k * a->head_dim * clat_dtype_bytes(a->dtype);
+    const size_t kv_heads = bytes > 0 && bytes < SECTION_BYTES ? SECTION_BYTES / bytes : 1;
+    const size_t all = a->batch * a->heads, heads = kv_heads * (a->heads / a->kv_heads);
+    return heads < all ? heads : all;
 }
 
 static struct attention_tensor tensor(const clat_strides *s) {

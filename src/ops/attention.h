@@ -82,8 +82,13 @@ clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, s
 /* Query tiles of all heads and batches: work-groups to launch. */
 size_t attention_groups(const struct attention *attention, size_t tile_q);
 
+/* Where later query tiles take longer, those of so many heads take turns, so that all long ones are
+ * early; not of all heads, so that their K and V stay in the last cache of a large GPU while
+ * work-groups pass by. */
+size_t attention_section_heads(const struct attention *attention);
+
 extern const struct implementation attention_cpu, attention_decode, attention_mma, attention_simt,
-    attention_tile_cpu;
+    attention_tile_cpu, attention_wgmma;
 extern const struct trial_hooks attention_trial;
 extern const struct operation attention_operation;
 

@@ -22,12 +22,8 @@ static const struct tunable tunables[] = {ATTENTION_MMA_TUNABLES(TUNABLE_ROW)};
  * chunks have CHUNK elements. */
 enum { DEPTH = 16, CHUNK = 8, ELEMENT_BYTES = 2 };
 
-enum {
-    /* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
-    MAX_ROW = 1 << 21,
-    /* K and V of this size stay in the last cache of a large GPU while work-groups pass by. */
-    SECTION_BYTES = 32 << 20
-};
+/* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
+enum { MAX_ROW = 1 << 21 };
 
 static size_t tile_q(const struct engine *engine, const int *values) {
     return (size_t)(values[T_SG] * values[T_RQ]) * engine->n;
@@ -153,15 +149,6 @@ static bool all_chunked(const struct attention *a) {
            is_chunked(a, ATTENTION_O);
 }
 
-/* Where later query tiles take longer, those of several heads take turns, so that all long ones are
- * early; not of all, so that their K and V stay in the cache. */
-static size_t section_heads(const struct attention *a) {
-    const size_t bytes = 2 * a->seq_k * padded_dim(a) * ELEMENT_BYTES;
-    const size_t kv_heads = bytes > 0 && bytes < SECTION_BYTES ? SECTION_BYTES / bytes : 1;
-    const size_t all = a->batch * a->heads, heads = kv_heads * (a->heads / a->kv_heads);
-    return heads < all ? heads : all;
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     clat_status st = CLAT_OK;
@@ -173,7 +160,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     TRY(attention_launch_common(a, queries, (size_t)values[T_BK], (struct attention_split){0},
                                 out));
     memcpy(&params, out->params, sizeof params);
-    params.section = params.last_first ? (attention_int)section_heads(a) : 1;
+    params.section = params.last_first ? (attention_int)attention_section_heads(a) : 1;
     memcpy(out->params, &params, sizeof params);
     engine_define(&out->defines, device, engine, a->dtype);
     text_printf(&out->defines, "#define CHUNKED %d\n", all_chunked(a));

@@ -215,11 +215,12 @@ out:
 
 /* ---- awkward relatives */
 
-/* BNHD with gaps, or with gaps between features too where the problem has them. */
-static clat_strides padded(size_t heads, size_t seq, size_t head_dim, size_t feature) {
-    const size_t head = (head_dim + 3) * feature, token = heads * head + 5;
+/* BNHD with gaps of so many `units`, or with gaps between features too where the problem has them.
+ */
+static clat_strides padded(size_t heads, size_t seq, size_t head_dim, size_t feature, size_t unit) {
+    const size_t head = (head_dim + 3 * unit) * feature, token = heads * head + 5 * unit;
     return (clat_strides){
-        .batch = seq * token + 11, .head = head, .seq = token, .feature = feature};
+        .batch = seq * token + 11 * unit, .head = head, .seq = token, .feature = feature};
 }
 
 /* Block lists belong to their sizes: only the cut of the last block may change. */
@@ -268,10 +269,12 @@ static bool awkward(const void *problem, unsigned index, void *out) {
         a->heads = a->heads > 1 ? 2 * a->kv_heads : 1;
         a->kv_heads = a->heads > 1 ? a->kv_heads : 1;
     }
-    a->q = padded(a->heads, a->seq_q, a->head_dim, a->q.feature);
-    a->k = padded(a->kv_heads, a->seq_k, a->head_dim, a->k.feature);
-    a->v = padded(a->kv_heads, a->seq_k, a->head_dim, a->v.feature);
-    a->o = padded(a->heads, a->seq_q, a->head_dim, a->o.feature);
+    /* Of 16 bytes and more for those that take no others. */
+    const size_t unit = index % 2 == 0 ? 1 : 8;
+    a->q = padded(a->heads, a->seq_q, a->head_dim, a->q.feature, unit);
+    a->k = padded(a->kv_heads, a->seq_k, a->head_dim, a->k.feature, unit);
+    a->v = padded(a->kv_heads, a->seq_k, a->head_dim, a->v.feature, unit);
+    a->o = padded(a->heads, a->seq_q, a->head_dim, a->o.feature, unit);
     return true;
 }
 

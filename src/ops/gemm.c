@@ -1,6 +1,7 @@
 /* GEMM: what the operator is to the machinery, and its public entry points. */
 #include "gemm.h"
 
+#include "clock.h"
 #include "context.h"
 #include "engine.h"
 #include "plan.h"
@@ -40,7 +41,7 @@ static double flops(const void *problem) {
 }
 
 static const struct implementation *const implementations[] = {
-    &gemm_tile_cpu, &gemm_dot_cpu, &gemm_cpu, &gemm_mma, &gemm_simt, NULL};
+    &gemm_tile_cpu, &gemm_dot_cpu, &gemm_cpu, &gemm_wgmma, &gemm_mma, &gemm_simt, NULL};
 
 const struct operation gemm_operation = {
     .name = "gemm",
@@ -261,6 +262,7 @@ static void fill_binding(struct binding *binding, struct gemm_params *params,
     params->bias_offset = (gemm_size)views->bias.offset;
     params->alpha = scalar_bits(gemm->dtype, args->alpha);
     params->beta = scalar_bits(gemm->dtype, args->beta);
+    params->ticket = (gemm_bits)(clock_seconds() * 1e9);
     /* k = 0: A and B may be missing, and kernels do not read them; any buffer will do. */
     *binding = (struct binding){
         .buffer = {[GEMM_A] = gemm->k ? views->a.buffer : args->c,

@@ -75,7 +75,8 @@ enum { GEMM_MAX_GRID_Y = 65535 };
 bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm,
                          char why[OP_WHY_BYTES]);
 
-extern const struct implementation gemm_tile_cpu, gemm_dot_cpu, gemm_cpu, gemm_mma, gemm_simt;
+extern const struct implementation gemm_tile_cpu, gemm_dot_cpu, gemm_cpu, gemm_wgmma, gemm_mma,
+    gemm_simt;
 extern const struct trial_hooks gemm_trial;
 extern const struct operation gemm_operation;
 

@@ -72,7 +72,7 @@ def judge(case, report):
         wrong.append(f"{local} bytes of local memory, the device has {case['local_limit']}")
     if not expected - LOCAL_PADDING <= local <= expected + LOCAL_PADDING:
         wrong.append(f"{local} bytes of local memory, the host expects {expected}")
-    if case["implementation"] == "mma" and report["matrix"] == 0:
+    if case["implementation"] in ("mma", "wgmma") and report["matrix"] == 0:
         wrong.append("no instruction of the matrix engine")
     return wrong
 

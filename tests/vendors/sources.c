@@ -1,8 +1,9 @@
 /*
  * Writes the sources of programs for devices that are not at hand, for check.py to compile:
  *
- *     sources DIRECTORY     DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be compiled
- *                           for which target, and what is expected of it
+ *     sources DIRECTORY      DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be
+ * compiled for which target, and what is expected of it sources --unmark FILE  PTX with its marked
+ * instructions in force, as the library makes it
  *
  * For each target and each implementation made for it, every problem with its guess, and a random
  * sample of the legal tunables, or all (see tunables_cases.h), each with the next problem that it
@@ -12,6 +13,7 @@
 #include "targets.h"
 #include "tunables_cases.h"
 
+#include "ptx.h"
 #include "source.h"
 
 #include <jansson.h>
@@ -238,9 +240,20 @@ static void add_target(const struct target *target) {
     device_close(&device);
 }
 
+static int unmark(const char *path) {
+    struct text ptx = {0}, out = {0};
+    const bool done = text_read_file(&ptx, path) == CLAT_OK && ptx_unmark(&out, text_string(&ptx));
+    fputs(done ? text_string(&out) : "error: no PTX for sm_90\n", stdout);
+    text_free(&ptx);
+    text_free(&out);
+    return done ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "--unmark") == 0)
+        return unmark(argv[2]);
     if (argc != 2) {
-        fprintf(stderr, "usage: sources DIRECTORY\n");
+        fprintf(stderr, "usage: sources DIRECTORY | --unmark FILE\n");
         return 2;
     }
     out.directory = argv[1];

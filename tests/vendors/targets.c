@@ -42,7 +42,7 @@ const struct target targets[] = {
     {NVIDIA("sm_80", 108, CAN(CAP_MMA_NV_SM80))},
     {NVIDIA("sm_86", 84, CAN(CAP_MMA_NV_SM80))},
     {NVIDIA("sm_89", 128, CAN(CAP_MMA_NV_SM80))},
-    {NVIDIA("sm_90", 132, CAN(CAP_MMA_NV_SM80))},
+    {NVIDIA("sm_90", 132, CAN(CAP_MMA_NV_SM80) | CAN(CAP_WGMMA))},
     {NVIDIA("sm_100", 148, CAN(CAP_MMA_NV_SM80))},
     {NVIDIA("sm_120", 170, CAN(CAP_MMA_NV_SM80))},
     {SPIRV, GPU},

@@ -1,0 +1,730 @@
+/*
+ * Attention on Hopper's warpgroup matrix instructions, after Shah et al., "FlashAttention-3", 2024.
+ * A work-group stays and takes one query tile after the other from a counter. Its last warpgroup
+ * brings tiles of Q, K and V to local memory by TMA, the CW others compute, 64 queries each:
+ *
+ *                         BK keys                      DIM features
+ *                     +-------------+                +-------------+
+ *      DIM features   | K^T, local  |       BK keys  | V, local    |
+ *                     +-------------+                +-------------+
+ *     +------------+  +-------------+                +-------------+
+ *  64 | Q, local   |  | S, then P   |  registers, -> | O           |  registers
+ *     +------------+  +-------------+  left operand  +-------------+
+ *
+ * The tensor cores never wait for a softmax: S of a tile is multiplied while P V of the one before
+ * it still runs, and that while the softmax of this tile runs:
+ *
+ *     tensor cores    S(n)  P V(n - 1)   S(n + 1)  P V(n)   ...
+ *     registers       softmax(n)         softmax(n + 1)     ...
+ *
+ * Partial tiles of a mask come first, in a loop of their own: the other has no test.
+ *
+ * Where SPLIT_KEYS is 1, for bands only, a turn has a part of a query tile's keys, and leaves
+ * records for attention_merge: rows of O not yet divided, their scaled maxima and their sums.
+ *
+ * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
+ * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor
+ * cores. Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
+ * attention.clh for the others. The rows of all tensors are whole chunks of 16 bytes.
+ */
+#if !defined(CW) || !defined(BK) || !defined(STAGES) || !defined(Q_STAGES) || !defined(TURNS) ||   \
+    !defined(DIM) || !defined(NEGATIVE)
+#error "attention_wgmma.cl: CW, BK, STAGES, Q_STAGES, TURNS, DIM and NEGATIVE must be defined"
+#endif
+
+#include "common.clh"
+#define WGMMA_TYPE DTYPE
+#include "hopper.clh"
+
+#define BQ (64 * CW)
+
+#include "attention_params.clh"
+#include "attention.clh"
+
+#define GROUP (128 * (CW + 1))
+
+/* Of a work-item, dealt out anew: a multiprocessor has 65536, ptxas gives each as many at first. */
+#define REGISTERS_LOADING_1 96
+#define REGISTERS_COMPUTING_1 240
+#if DIM > 128
+#define REGISTERS_LOADING_2 24
+#define REGISTERS_COMPUTING_2 240
+#else
+#define REGISTERS_LOADING_2 56
+#define REGISTERS_COMPUTING_2 224
+#endif
+#define REGISTERS_LOADING_3 32
+#define REGISTERS_COMPUTING_3 160
+#define REGISTERS_LOADING_4 32
+#define REGISTERS_COMPUTING_4 112
+
+/* Tiles are panels of 64 features, which is as far as a swizzle goes: [panel][line][64]. */
+#define PANELS ((DIM + 63) / 64)
+#define LINE_BYTES 128
+#define Q_BYTES (BQ * PANELS * LINE_BYTES)
+#define KV_BYTES (BK * PANELS * LINE_BYTES)
+
+/* Weights are 2^SLACK times as large as they should be until the end, so that far more of them are
+ * normal numbers of f16, whose largest is above 2^15; bf16 has f32's exponents. */
+#define SLACK PASTE(SLACK_, DTYPE)
+#define SLACK_f16 9
+#define SLACK_bf16 0
+
+/* ---- single instructions ---- */
+
+ALWAYS_INLINE float exp2_fast(float x)
+{
+    float r;
+    __asm__("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
+#define HEAVIER_0 "max"
+#define HEAVIER_1 "min"
+
+/* Of two scores the one that weighs more; NaN only where both are. */
+ALWAYS_INLINE float heavier(float a, float b)
+{
+    float r;
+    __asm__(PASTE(HEAVIER_, NEGATIVE) ".f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
+#define WEIGHTLESS (NEGATIVE ? INFINITY : -INFINITY) /* a score */
+
+ALWAYS_INLINE float shuffle_xor(float x, int lanes)
+{
+    float r;
+    __asm__ volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;"
+                     : "=f"(r)
+                     : "f"(x), "r"(lanes));
+    return r;
+}
+
+ALWAYS_INLINE float shuffle_from(float x, int lane)
+{
+    float r;
+    __asm__ volatile("shfl.sync.idx.b32 %0, %1, %2, 0x1f, 0xffffffff;"
+                     : "=f"(r)
+                     : "f"(x), "r"(lane));
+    return r;
+}
+
+/* A bit for each lane. */
+ALWAYS_INLINE uint lanes_where(bool is)
+{
+    uint lanes;
+    __asm__ volatile("{.reg .pred is;\n\tsetp.ne.s32 is, %1, 0;\n\t"
+                     "vote.sync.ballot.b32 %0, is, 0xffffffff;\n\t}"
+                     : "=r"(lanes)
+                     : "r"((int)is));
+    return lanes;
+}
+
+/* ---- barriers ---- */
+
+/* Of stages: `full` comes with their bytes, `free` with all warps that have read them. */
+#define K_FULL 0
+#define V_FULL (K_FULL + STAGES)
+#define Q_FULL (V_FULL + STAGES)
+#define TURN_FULL (Q_FULL + Q_STAGES)
+#define FREE (TURN_FULL + TURN_STAGES)
+#define K_FREE (FREE + K_FULL)
+#define V_FREE (FREE + V_FULL)
+#define Q_FREE (FREE + Q_FULL)
+#define TURN_FREE (FREE + TURN_FULL)
+#define N_BARRIERS (2 * FREE)
+#define TURN_STAGES 2
+#define TURN_WORDS (2 + SPLIT_KEYS) /* of four ints each */
+
+/* Addresses in local memory, and the ring of turns. */
+struct places {
+    uint q, k, v, barriers;
+    volatile __local int4 *turns;
+};
+
+/* Counts on. Compilers must not find out that a loop adds its number of steps, which each work-item
+ * has read for itself: what depends on the sum could not be in registers that the warp shares. */
+#define NEXT(n)                                                                                    \
+    n++;                                                                                           \
+    __asm__ volatile("" : "+r"(n))
+
+/* Where the n-th of all tiles is in a ring of stages, and the parity of its round. */
+#define STAGE(n, stages) ((n) % (stages))
+#define PARITY(n, stages) ((n) / (stages) & 1)
+#define BARRIER(at, which, n, stages) ((at)->barriers + 8 * ((which) + STAGE(n, stages)))
+#define WAIT_FULL(at, which, n, stages)                                                            \
+    hopper_wait(BARRIER(at, which, n, stages), PARITY(n, stages))
+#define WAIT_FREE(at, which, n, stages)                                                            \
+    hopper_wait(BARRIER(at, which, n, stages), PARITY(n, stages) ^ 1)
+#define RELEASE(at, which, n, stages)                                                              \
+    if (get_local_id(0) % 32 == 0)                                                                 \
+    hopper_arrive(BARRIER(at, which, n, stages))
+
+/* ---- which query tile, and its key tiles ---- */
+
+/* Where what is in the workspace begins, in bytes: tensor maps, the counter of turns, records. */
+#define MAP_Q 0
+#define MAP_K 128
+#define MAP_V 256
+#define COUNTER 384
+#define RECORDS 512
+
+/* The key tiles of a query tile by number, the partial ones first. */
+struct key_tiles {
+    int count, partial;
+    int at;   /* list: place of the first in it; band: first key */
+    int tail; /* band: the partial ones at its end, which come before those at its beginning */
+};
+
+/* A query tile, which is all that a work-group computes at a time. */
+struct turn {
+    int first, rows; /* queries; first < 0: there are no more turns */
+    int head, batch;
+    struct key_tiles keys;
+    int part;
+};
+
+ALWAYS_INLINE struct key_tiles key_tiles_of(const struct attention_params *p,
+                                            const struct query_tile *t, int part,
+                                            __global const uint *list)
+{
+    struct key_tiles k;
+#if MASK_LIST
+    const struct walk w = walk_start(p, t, list);
+    k.at = w.at, k.count = w.end - w.at, k.partial = w.partial_end - w.at, k.tail = 0;
+#else
+    struct walk w = walk_start(p, t);
+#if SPLIT_KEYS
+    const struct share share = {0, part, p->parts, 0};
+    walk_share(&w, &share, BK);
+#endif
+    const int last_row = t->first + t->rows - 1;
+    const int limit = min(t->first + p->high, p->seq_k - 1); /* full tiles end here or before */
+    k.at = w.at;
+    k.count = max(0, (w.end - w.at + BK - 1) / BK);
+    const int head = clamp((last_row + p->low - w.at + BK - 1) / BK, 0, k.count);
+    k.tail = k.count - clamp((limit + 1 - w.at) / BK, head, k.count);
+    k.partial = head + k.tail;
+#endif
+    return k;
+}
+
+/* The first key of the n-th. Full ones go from the end of a band to its beginning. */
+ALWAYS_INLINE int first_key(const struct key_tiles *k, int n, __global const uint *list)
+{
+#if MASK_LIST
+    return (int)list[k->at + n] * BK;
+#else
+    const int place = n < k->tail      ? k->count - 1 - n
+                      : n < k->partial ? n - k->tail
+                                       : k->count - 1 - k->tail - (n - k->partial);
+    return k->at + place * BK;
+#endif
+}
+#if MASK_LIST
+#define FIRST_KEY(keys, n) first_key(&(keys), n, tiles)
+#define MASK_NAMES , index, tiles, words
+#else
+#define FIRST_KEY(keys, n) first_key(&(keys), n, 0)
+#define MASK_NAMES
+#endif
+
+/* Query tiles of p.section heads at a time take turns: their K and V stay in the cache. Where later
+ * ones see more keys, the longest come first, so that what runs alone in the end is short. */
+ALWAYS_INLINE struct turn turn_of(const struct attention_params *p, int number MASK_PARAMETERS)
+{
+    struct turn turn;
+    struct query_tile t;
+    const int parts = SPLIT_KEYS ? p->parts : 1, tile = number / parts;
+    const int heads = p->turns / parts / p->query_tiles, size = p->section * p->query_tiles;
+    const int start = tile / size * p->section, rest = tile % size;
+    const int width = min(p->section, heads - start), head = start + rest % width;
+    t.index = p->last_first ? p->query_tiles - 1 - rest / width : rest / width;
+    t.batch = head / p->heads;
+    t.head = head % p->heads;
+    t.first = t.index * BQ;
+    t.rows = min(BQ, p->seq_q - t.first);
+    turn.first = number < p->turns ? t.first : -1;
+    turn.rows = t.rows, turn.head = t.head, turn.batch = t.batch;
+    turn.part = number % parts;
+#if MASK_LIST
+    if (turn.first >= 0)
+        turn.keys = key_tiles_of(p, &t, turn.part, index);
+#else
+    turn.keys = key_tiles_of(p, &t, turn.part, 0);
+#endif
+    return turn;
+}
+
+ALWAYS_INLINE void write_turn(const struct places *at, uint n_turns, const struct turn *turn)
+{
+    volatile __local int4 *to = at->turns + TURN_WORDS * STAGE(n_turns, TURN_STAGES);
+    to[0] = (int4)(turn->first, turn->rows, turn->head, turn->batch);
+    to[1] = (int4)(turn->keys.count, turn->keys.partial, turn->keys.at, turn->keys.tail);
+    if (SPLIT_KEYS)
+        to[2].x = turn->part;
+}
+
+/* The records of a query tile's rows, one after the other, for each of its parts. */
+#define RECORD_TOP HEAD_DIM
+#define RECORD_SUM (HEAD_DIM + 1)
+#define RECORD (HEAD_DIM + 2)
+
+ALWAYS_INLINE __global float *records_of(const struct attention_params *p, __global float *partial,
+                                         int batch, int head, int query_tile, int part)
+{
+    const long tile = ((long)batch * p->heads + head) * p->query_tiles + query_tile;
+    return partial + RECORDS / sizeof(float) + (tile * p->parts + part) * BQ * RECORD;
+}
+
+/* Element of logsumexp for its first query. */
+ALWAYS_INLINE long lse_row(const struct attention_params *p, const struct turn *turn)
+{
+    return p->lse_offset + ((long)turn->batch * p->heads + turn->head) * p->seq_q + turn->first;
+}
+
+ALWAYS_INLINE struct turn read_turn(const struct places *at, uint n_turns)
+{
+    volatile __local int4 *from = at->turns + TURN_WORDS * STAGE(n_turns, TURN_STAGES);
+    const int4 a = from[0], b = from[1];
+    const struct turn turn = {a.x, a.y, a.z, a.w, {b.x, b.y, b.z, b.w}, SPLIT_KEYS ? from[2].x : 0};
+    return turn;
+}
+
+#include "attention_wgmma_exact.clh"
+#include "attention_wgmma_load.clh"
+
+/* ---- the products of a warpgroup ---- */
+
+/* A search in lists is a loop, which nothing that is being multiplied may be carried through. */
+#if MASK_LIST
+#define SLOW_MASK (!MASK_VECTORS)
+#else
+#define SLOW_MASK 0
+#endif
+
+#define N_SCORES (BK / 2) /* of a work-item; element j is row lane / 4 + j / 2 % 2 * 8, ... */
+#define N_OUTPUTS (DIM / 2)
+#define N_WEIGHTS (BK / 4)
+#define COLUMN(lane, j) ((j) / 4 * 8 + (lane) % 4 * 2 + (j) % 2)
+
+/* What a computing work-item holds: two rows of its warpgroup's 64. */
+struct work {
+    struct turn turn;
+    uint n_turns, n_keys; /* before this one, and all key tiles of S so far */
+    ulong q;              /* descriptor of the 64 rows */
+    float s[N_SCORES], out[N_OUTPUTS];
+    uint weights[N_WEIGHTS];
+    float top[2], sum[2]; /* scaled maxima of its rows, and their weights added up */
+    float alpha[2];       /* what `out` is to be multiplied by */
+};
+
+/* S = Q K^T, begun. */
+ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at)
+{
+    ulong q = w->q;
+    /* Or all descriptors made of it would stay in registers from one key tile to the next. */
+    __asm__ volatile("" : "+l"(q));
+    const ulong k = WGMMA_K_MAJOR(at->k + STAGE(w->n_keys, STAGES) * KV_BYTES);
+    WGMMA_FENCE();
+    UNROLL for (int d = 0; d < DIM / 16; d++)
+    {
+        const ulong left = q + d / 4 * (BQ * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
+        const ulong right = k + d / 4 * (BK * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
+        if (d == 0)
+            WGMMA_SS_FIRST(BK, 0, 0, w->s, left, right);
+        else
+            WGMMA_SS(BK, 0, 0, w->s, left, right);
+    }
+    WGMMA_COMMIT();
+}
+
+/* O += P V of the key tile before, begun. */
+ALWAYS_INLINE void begin_outputs(struct work *w, const struct places *at)
+{
+    const ulong v =
+        WGMMA_MN_MAJOR(at->v + STAGE(w->n_keys - 1, STAGES) * KV_BYTES, BK * LINE_BYTES);
+    WGMMA_FENCE();
+    UNROLL for (int n = 0; n < BK / 16; n++)
+        WGMMA_RS(DIM, 1, w->out, w->weights + 4 * n, v + n * WGMMA_STEP_MN);
+    WGMMA_COMMIT();
+}
+
+/* ---- softmax ---- */
+
+/* Scores become weights. Tops are rounded, but the same number is subtracted from all scores, and
+ * cancels out in the end. */
+ALWAYS_INLINE void weigh(struct work *w, float log2_scale)
+{
+    const float scale = NEGATIVE ? -log2_scale : log2_scale;
+    float *s = w->s;
+    float high[4] = {s[0], s[1], s[2], s[3]}, least[2], sum[4] = {0, 0, 0, 0};
+    UNROLL for (int j = 4; j < N_SCORES; j++) high[j % 4] = heavier(high[j % 4], s[j]);
+    UNROLL for (int r = 0; r < 2; r++)
+    {
+        float top = heavier(high[2 * r], high[2 * r + 1]);
+        top = heavier(top, shuffle_xor(top, 1));
+        top = heavier(top, shuffle_xor(top, 2));
+        top = fmax(top * scale, w->top[r]);
+        const float finite = top == -INFINITY ? 0.0f : top;
+        w->alpha[r] = exp2_fast(w->top[r] - finite);
+        least[r] = SLACK - finite;
+        w->top[r] = top;
+    }
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
+        s[j] = exp2_fast(fma(s[j], scale, least[j / 2 % 2]));
+        sum[j % 4] += s[j];
+    }
+    UNROLL for (int r = 0; r < 2; r++)
+        w->sum[r] = fma(w->sum[r], w->alpha[r], sum[2 * r] + sum[2 * r + 1]);
+}
+
+ALWAYS_INLINE void pack_weights(struct work *w)
+{
+    UNROLL for (int i = 0; i < N_WEIGHTS; i++)
+        w->weights[i] = hopper_pack(w->s[2 * i], w->s[2 * i + 1]);
+}
+
+ALWAYS_INLINE void rescale(struct work *w)
+{
+    UNROLL for (int j = 0; j < N_OUTPUTS; j++) w->out[j] *= w->alpha[j / 2 % 2];
+}
+
+/* Scores of keys that do not exist or that the mask hides get no weight. `row` is the query of
+ * the work-item's first row. */
+#if !MASK_LIST
+ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const struct turn *turn,
+                               int row, int key, __global const uint *words, int lane)
+{
+    const int base = key + COLUMN(lane, 0), last = turn->first + turn->rows - 1;
+    if (key + BK - 1 > min(turn->first + p->high, p->seq_k - 1))
+        UNROLL for (int j = 0; j < N_SCORES; j++)
+        {
+            const int high = min(row + j / 2 % 2 * 8 + p->high, p->seq_k - 1) - base;
+            s[j] = COLUMN(0, j) <= high ? s[j] : WEIGHTLESS;
+        }
+    if (key < last + p->low)
+        UNROLL for (int j = 0; j < N_SCORES; j++)
+        {
+            const int low = row + j / 2 % 2 * 8 + p->low - base;
+            s[j] = COLUMN(0, j) >= low ? s[j] : WEIGHTLESS;
+        }
+}
+#else
+ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const struct turn *turn,
+                               int row, int key, __global const uint *words, int lane)
+{
+    const int last_row = p->seq_q - 1, last_key = p->seq_k - 1;
+#if MASK_VECTORS
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
+        const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
+        s[j] = (k <= last_key) & VISIBLE(*p, *turn, words, i, k) ? s[j] : WEIGHTLESS;
+    }
+#else
+    /* A search's code is too long to be there once for each score: bits of a word first. */
+    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32))
+    {
+        uint seen = 0;
+        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
+        {
+            const int j = start + bit;
+            const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
+            if (k <= last_key && VISIBLE(*p, *turn, words, i, k))
+                seen |= 1u << bit;
+        }
+        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
+            s[start + bit] = seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
+    }
+#endif
+}
+#endif
+
+/* ---- the results ---- */
+
+/* Two lanes, of which one is odd, change b of the even one for a of the odd one. */
+ALWAYS_INLINE void exchange(uint *a, uint *b, bool odd, int lanes)
+{
+    const uint got = as_uint(shuffle_xor(as_float(odd ? *a : *b), lanes));
+    *a = odd ? got : *a;
+    *b = odd ? *b : got;
+}
+
+/* Rounded outputs of the work-item's two rows. Four lanes have a row: they exchange what they hold
+ * of 32 features, and each stores a chunk of 8. */
+ALWAYS_INLINE void store_outputs(__global ushort *o, long stride, const float *out,
+                                 const float *inverse, int rows, int lane)
+{
+    const int quad = lane % 4;
+    const bool chunked = DIM % 32 == 0 && HEAD_DIM == DIM && (size_t)o % 16 == 0;
+    UNROLL for (int r = 0; r < 2; r++)
+    {
+        __global ushort *row = o + 8 * r * stride;
+        const bool exists = 8 * r < rows;
+#if DIM % 32 == 0
+        UNROLL for (int d = 0; d < DIM && chunked; d += 32)
+        {
+            uint w[4];
+            UNROLL for (int i = 0; i < 4; i++)
+            {
+                const float *x = out + d / 2 + 4 * i + 2 * r;
+                w[i] = hopper_pack(x[0] * inverse[r], x[1] * inverse[r]);
+            }
+            exchange(&w[0], &w[2], quad & 2, 2);
+            exchange(&w[1], &w[3], quad & 2, 2);
+            exchange(&w[0], &w[1], quad & 1, 1);
+            exchange(&w[2], &w[3], quad & 1, 1);
+            if (exists)
+                *(__global uint4 *)(row + d + 8 * quad) = (uint4)(w[0], w[1], w[2], w[3]);
+        }
+#endif
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS && !chunked; j += 4)
+        {
+            const uint pair = hopper_pack(out[j] * inverse[r], out[j + 1] * inverse[r]);
+            const int d = COLUMN(lane, j);
+            if (exists && d < HEAD_DIM) {
+                row[d] = (ushort)pair;
+                row[d + 1] = (ushort)(pair >> 16);
+            }
+        }
+    }
+}
+
+#if SPLIT_KEYS
+ALWAYS_INLINE void store_records(__global float *record, const struct work *w, int count,
+                                 int lane)
+{
+    UNROLL for (int r = 0; r < 2; r++, record += 8 * RECORD)
+    {
+        if (8 * r >= count)
+            return;
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
+        {
+            const int d = COLUMN(lane, j);
+            if (d < HEAD_DIM)
+                record[d] = w->out[j], record[d + 1] = w->out[j + 1];
+        }
+        record[RECORD_TOP] = w->top[r];
+        record[RECORD_SUM] = w->sum[r];
+    }
+}
+
+/* One row of O, of all there are: a work-item for each feature. */
+__kernel __attribute__((reqd_work_group_size(ROUND_UP(HEAD_DIM, 32), 1, 1))) void
+attention_merge(ATTENTION_MERGE_PARAMETERS)
+{
+    const int row = get_group_id(0) % p.seq_q, head = get_group_id(0) / p.seq_q % p.heads;
+    const int batch = get_group_id(0) / p.seq_q / p.heads, d = get_local_id(0);
+    __global const float *record =
+        records_of(&p, (__global float *)partial, batch, head, row / BQ, 0) + row % BQ * RECORD;
+    float top = -INFINITY, sum = 0, out = 0;
+    for (int part = 0; part < p.parts; part++)
+        top = fmax(top, record[(long)part * BQ * RECORD + RECORD_TOP]);
+    for (int part = 0; part < p.parts && top > -INFINITY; part++, record += BQ * RECORD) {
+        const float alpha = exp2_fast(record[RECORD_TOP] - top);
+        sum = fma(alpha, record[RECORD_SUM], sum);
+        out = fma(alpha, d < HEAD_DIM ? record[d] : 0.0f, out);
+    }
+    if (d < HEAD_DIM)
+        STORE(DTYPE, sum == 0 ? 0.0f : out / sum,
+              o + head_offset(&p.o, batch, head) + row * p.o.seq + d);
+#if LOGSUMEXP
+    if (d == 0)
+        lse[p.lse_offset + get_group_id(0)] =
+            sum == 0 ? -INFINITY : top * M_LN2_F + (log(sum) - SLACK * M_LN2_F);
+#endif
+}
+#endif
+
+/* ---- the work of a computing warpgroup ---- */
+
+/* What is left to do with a query tile of which all products are done. */
+ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
+{
+    float inverse[2]; /* a query without any key has a sum of 0, and gets 0 */
+    uint odd = 0;     /* rows that are to be computed again */
+    UNROLL for (int r = 0; r < 2; r++)
+    {
+        float doubt = 0;
+        w->sum[r] += shuffle_xor(w->sum[r], 1);
+        w->sum[r] += shuffle_xor(w->sum[r], 2);
+        inverse[r] = w->sum[r] == 0 ? 0.0f : 1.0f / w->sum[r];
+        UNROLL for (int j = 2 * r; j < N_OUTPUTS; j += 4)
+            doubt = fma(w->out[j], 0.0f, fma(w->out[j + 1], 0.0f, doubt));
+        if (!(doubt == 0) || !(fabs(w->top[r]) < LARGE_SCORE || w->top[r] == -INFINITY))
+            odd |= 1u << r;
+    }
+#if SPLIT_KEYS
+    __global float *record =
+        records_of(p, partial, turn->batch, turn->head, turn->first / BQ, turn->part);
+    store_records(record + line * RECORD, w, turn->rows - line, lane);
+#else
+    __global ushort *tile =
+        (__global ushort *)o + head_offset(&p->o, turn->batch, turn->head) + turn->first * p->o.seq;
+    store_outputs(tile + line * p->o.seq, p->o.seq, w->out, inverse, turn->rows - line, lane);
+#if LOGSUMEXP
+    UNROLL for (int r = 0; r < 2; r++)
+        if (lane % 4 == 0 && line + 8 * r < turn->rows)
+            lse[lse_row(p, turn) + line + 8 * r] =
+                w->sum[r] == 0 ? -INFINITY
+                               : w->top[r] * M_LN2_F + (log(w->sum[r]) - SLACK * M_LN2_F);
+#endif
+#endif
+    exact_rows(EXACT_NAMES, odd, line - lane / 4, lane);
+}
+
+/* Warpgroups take turns at the tensor cores, which have their products in that order. */
+#define MY_TURN()                                                                                  \
+    if (TURNS)                                                                                     \
+    HOPPER_SYNC(1 + warpgroup, 256)
+#define YOUR_TURN()                                                                                \
+    if (TURNS)                                                                                     \
+    HOPPER_ARRIVE(1 + (warpgroup + 1) % CW, 256)
+
+/* The first key tile of a turn. */
+ALWAYS_INLINE void first_step(struct work *w, const struct attention_params *p,
+                              const struct places *at, int line, int lane MASK_PARAMETERS)
+{
+    WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
+    begin_scores(w, at);
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(BK, w->s);
+    RELEASE(at, K_FREE, w->n_keys, STAGES);
+    if (w->turn.keys.partial > 0)
+        mask_scores(w->s, p, &w->turn, w->turn.first + line, FIRST_KEY(w->turn.keys, 0), MASK_WORDS,
+                    lane);
+    weigh(w, p->log2_scale);
+    pack_weights(w);
+    NEXT(w->n_keys);
+}
+
+/* The outputs of the last one. */
+ALWAYS_INLINE void last_step(struct work *w, const struct places *at)
+{
+    WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
+    begin_outputs(w, at);
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(DIM, w->out);
+    RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
+}
+
+/* Key tile `n` of a turn, and the outputs of the one before. */
+ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attention_params *p,
+                        const struct places *at, int warpgroup, int line,
+                        int lane MASK_PARAMETERS)
+{
+    const int key = masked ? FIRST_KEY(w->turn.keys, n) : 0;
+    WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
+    MY_TURN();
+    begin_scores(w, at);
+    WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
+    begin_outputs(w, at);
+    YOUR_TURN();
+    if (masked && SLOW_MASK) {
+        WGMMA_WAIT(0);
+        WGMMA_KEEP(DIM, w->out);
+    } else {
+        WGMMA_WAIT(1);
+    }
+    WGMMA_KEEP(BK, w->s);
+    RELEASE(at, K_FREE, w->n_keys, STAGES);
+    if (masked)
+        mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
+    weigh(w, p->log2_scale);
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(DIM, w->out);
+    RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
+    pack_weights(w);
+    rescale(w);
+    NEXT(w->n_keys);
+}
+
+/* All query tiles. */
+ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct places *at,
+                                 __global const element *q, __global const element *k,
+                                 __global const element *v,
+                                 __global element *o LSE_PARAMETER MASK_PARAMETERS RECORD_PARAMETER)
+{
+    const int lane = get_local_id(0) % 32, warpgroup = get_local_id(0) / 128;
+    const int line = warpgroup * 64 + get_local_id(0) % 128 / 32 * 16 + lane / 4;
+    struct work w;
+    w.n_keys = 0;
+    if (TURNS && warpgroup == 0)
+        HOPPER_ARRIVE(1, 256);
+    NO_UNROLL for (w.n_turns = 0;; w.n_turns++)
+    {
+        WAIT_FULL(at, TURN_FULL, w.n_turns, TURN_STAGES);
+        w.turn = read_turn(at, w.n_turns);
+        RELEASE(at, TURN_FREE, w.n_turns, TURN_STAGES);
+        if (w.turn.first < 0)
+            return;
+        UNROLL for (int j = 0; j < N_OUTPUTS; j++) w.out[j] = 0;
+        UNROLL for (int r = 0; r < 2; r++) w.top[r] = -INFINITY, w.sum[r] = 0;
+        WAIT_FULL(at, Q_FULL, w.n_turns, Q_STAGES);
+        w.q = WGMMA_K_MAJOR(at->q + STAGE(w.n_turns, Q_STAGES) * Q_BYTES +
+                            warpgroup * 64 * LINE_BYTES);
+        if (w.turn.keys.count > 0)
+            first_step(&w, p, at, line, lane MASK_NAMES);
+        int n = 1;
+        NO_UNROLL for (; n < w.turn.keys.partial; n++)
+            step(true, n, &w, p, at, warpgroup, line, lane MASK_NAMES);
+        NO_UNROLL for (; n < w.turn.keys.count; n++)
+            step(false, n, &w, p, at, warpgroup, line, lane MASK_NAMES);
+        RELEASE(at, Q_FREE, w.n_turns, Q_STAGES);
+        if (w.turn.keys.count > 0)
+            last_step(&w, at);
+        finish(p, &w.turn, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME, &w, line, lane);
+    }
+}
+
+/* ---- the kernels ---- */
+
+/* Tensor maps and the counter of query tiles, for the launch that follows. */
+__kernel __attribute__((reqd_work_group_size(32, 1, 1))) void
+attention_prepare(__global const element *restrict q, __global const element *restrict k,
+                  __global const element *restrict v, const struct attention_params p,
+                  __global uchar *restrict workspace)
+{
+    __local ulong map[TENSOR_MAP_WORDS] __attribute__((aligned(128)));
+    const int parts = SPLIT_KEYS ? p.parts : 1, batch = p.turns / parts / p.query_tiles / p.heads;
+    make_map(workspace + MAP_Q, map, q, &p.q, p.seq_q, p.heads, batch, BQ);
+    make_map(workspace + MAP_K, map, k, &p.k, p.seq_k, p.heads / p.group, batch, BK);
+    make_map(workspace + MAP_V, map, v, &p.v, p.seq_k, p.heads / p.group, batch, BK);
+    if (get_local_id(0) == 0)
+        *(__global int *)(workspace + COUNTER) = 0;
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+attention(ATTENTION_PARAMETERS, __global uchar *workspace)
+{
+    __local uchar tiles_memory[Q_STAGES * Q_BYTES + 2 * STAGES * KV_BYTES]
+        __attribute__((aligned(1024)));
+    __local ulong barriers[N_BARRIERS] __attribute__((aligned(16)));
+    __local int4 turns[TURN_WORDS * TURN_STAGES];
+    const int item = get_local_id(0);
+    const uint base = hopper_address(tiles_memory);
+    const struct places at = {base, base + Q_STAGES * Q_BYTES,
+                              base + Q_STAGES * Q_BYTES + STAGES * KV_BYTES,
+                              hopper_address(barriers), turns};
+    if (item == 0) {
+        NO_UNROLL for (int i = 0; i < N_BARRIERS; i++)
+            hopper_barrier_make(at.barriers + 8 * i, i < FREE ? 1 : 4 * CW);
+        hopper_fence_barriers();
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    if (item >= CW * 128) {
+        HOPPER_FEWER_REGISTERS(PASTE(REGISTERS_LOADING_, CW));
+        tensor_map_acquire(workspace + MAP_Q);
+        tensor_map_acquire(workspace + MAP_K);
+        tensor_map_acquire(workspace + MAP_V);
+        if (!(IS_ALIGNED(q, p.q) && IS_ALIGNED(k, p.k) && IS_ALIGNED(v, p.v)))
+            load_tiles(false, &p, &at, q, k, v, workspace MASK_NAMES);
+        else if (item == CW * 128)
+            load_tiles(true, &p, &at, q, k, v, workspace MASK_NAMES);
+    } else {
+        HOPPER_MORE_REGISTERS(PASTE(REGISTERS_COMPUTING_, CW));
+        compute_tiles(&p, &at, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME);
+    }
+}

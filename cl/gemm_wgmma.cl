@@ -1,0 +1,565 @@
+/*
+ * GEMM on Hopper: products of warpgroups, fed by tensor maps. hopper.clh has the vocabulary.
+ *
+ * Work-groups stay and walk over tiles of C, BM x BN each. Their first warpgroup brings operands,
+ * a line of 128 bytes along k (or 64 lines of k) at a time, into a ring of STAGES pairs of tiles;
+ * the others multiply, each a part of the tile's rows.
+ *
+ *     producer     a pair of tiles ----------> ring of STAGES pairs     waits until one is empty
+ *     consumer 1   rows 0 .. BM/2       ring -> sums in registers       waits until one is full
+ *     consumer 2   rows BM/2 .. BM                                      BM = 64: consumer 1 alone
+ *
+ * While consumers bring a tile to C, the producer is ahead in the next one.
+ *
+ * Tensor maps are made by each work-group, in its place of the workspace: the host does not know
+ * addresses. They take multiples of 16 bytes: an operand whose start or stride is none is brought
+ * by the work-items of the producer, aligned vectors shifted into place. Sums go to C by a map too,
+ * through local memory; what needs more than a factor, or is not aligned, goes row by row, by
+ * ordinary stores.
+ *
+ * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k. All but the last
+ * one leave their sums in the workspace and raise a flag, which is the run's ticket, so that nobody
+ * has to clear it before; the last one waits, adds them up and goes on. It waits for work of lower
+ * index only, that is for work-groups that started before it: nothing stands still, whoever else
+ * is on the device.
+ *
+ *     workspace: maps of each work-group; flags [slice][consumer]; from word p.sums_at on sums
+ *                [slice][consumer], as they lie in registers
+ *
+ * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K; WGMMA_TYPE (hopper.clh);
+ * gemm.clh for the rest of the variant, without lists of offsets. tf32 is K-major only: A plain, B
+ * transposed.
+ */
+#if !defined(BM) || !defined(BN) || !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
+#error "gemm_wgmma.cl: BM, BN, STAGES, GROUP and SPLIT_K must be defined"
+#endif
+
+#include "common.clh"
+#include "gemm_params.clh"
+#include "gemm.clh"
+#include "gemm_tiles.clh"
+#include "hopper.clh"
+
+#define CONSUMERS (BM == 64 ? 1 : 2)
+#define WARPGROUP 128
+#define ITEMS (WARPGROUP * (1 + CONSUMERS))
+#define BLOCKS (BM / CONSUMERS / 64) /* of 64 rows of a consumer */
+
+/* A tile is lines of 128 bytes: along k, a step deep, or 64 rows or columns of C, one for each k of
+ * a step, block by block. */
+#define LINE 128
+#define BLOCK (64 * LINE)
+#define STEPS 4 /* products of a pair of tiles */
+#if WGMMA_IS(tf32)
+#define BYTES 4
+#define MAP_ELEMENTS HOPPER_32_BITS
+#else
+#define BYTES 2
+#define MAP_ELEMENTS HOPPER_16_BITS
+#endif
+#define BK (LINE / BYTES)
+#define MN_A TRANS_A
+#if TRANS_B
+#define MN_B 0
+#else
+#define MN_B 1
+#endif
+#define TILE_A (BM * LINE)
+#define TILE_B (BN * LINE)
+#define STAGE (TILE_A + TILE_B)
+
+/* Where sums pass on their way to C: 64 rows x 128 columns of 16 bits, or rows of 64 floats. */
+#define STAGING (4 * SLAB * 4)
+#define SLAB (16 * 64) /* floats, of a warp */
+
+/* Neighbours of C that one work-item writes: 16 bytes. */
+#define WIDE_f32 4
+#define WIDE_f16 8
+#define WIDE_bf16 8
+#define WIDE PASTE(WIDE_, DTYPE_C)
+
+#define IS_none 1
+#define IS_16_f16 1
+#define IS_16_bf16 1
+#if !BIAS && PASTE(IS_, ACTIVATION) && PASTE(IS_16_, DTYPE_C)
+#define PLAIN_C 1
+#else
+#define PLAIN_C 0
+#endif
+
+DEFINE_FINISH(1)
+DEFINE_FINISH_ALIGNED(WIDE)
+
+enum map { MAP_A, MAP_B, MAP_C, MAPS };
+
+/* ---- what to do ---- */
+
+/* A tile of C, or a slice of it: steps `first` to `end` of k. */
+struct work {
+    long batch;
+    struct place place;
+    int first, end;
+    int slice; /* -1: a whole tile */
+    uint slot; /* of the slice in the workspace */
+};
+
+static inline uint tiles_of(const struct gemm_params *p)
+{
+    return (uint)((p->m + BM - 1) / BM) * (uint)((p->n + BN - 1) / BN);
+}
+
+static inline uint all_work(const struct gemm_params *p)
+{
+    const uint tiles = tiles_of(p) * (uint)p->batch;
+    return SPLIT_K == 1 ? tiles : (uint)p->whole + (tiles - (uint)p->whole) * SPLIT_K;
+}
+
+static inline struct work work_of(const struct gemm_params *p, uint index, int steps)
+{
+    const uint tiles = tiles_of(p), whole = (uint)p->whole;
+    const bool split = SPLIT_K > 1 && index >= whole;
+    const uint tile = split ? whole + (index - whole) / SPLIT_K : index;
+    struct work w;
+    w.batch = tile / tiles;
+    w.place = place_of(p, tile % tiles);
+    w.slot = index - whole;
+    w.slice = split ? (int)(w.slot % SPLIT_K) : -1;
+    w.first = split ? (int)((long)steps * w.slice / SPLIT_K) : 0;
+    w.end = split ? (int)((long)steps * (w.slice + 1) / SPLIT_K) : steps;
+    return w;
+}
+
+/* ---- tensor maps ---- */
+
+/* Which operands maps can describe; C only when it takes nothing but a factor. */
+struct mapped {
+    bool a, b, c;
+};
+
+static inline bool is_aligned(__global const void *start, long ld, long stride, long bytes)
+{
+    return (((size_t)start | (size_t)(ld * bytes) | (size_t)(stride * bytes)) % 16) == 0;
+}
+
+static inline struct mapped mapped_of(const struct gemm_params *p, const struct gemm_operands *o)
+{
+    struct mapped mapped;
+    mapped.a = is_aligned(o->a, o->lda, p->stride_a, sizeof(element));
+    mapped.b = is_aligned(o->b, o->ldb, p->stride_b, sizeof(element));
+    /* Its stores are as exact as whole chunks. */
+    mapped.c = PLAIN_C && o->beta == 0.0f && p->n % 8 == 0 &&
+               is_aligned(o->c, o->ldc, p->stride_c, 2);
+    return mapped;
+}
+
+/* One warp: `lines` lines, so many of them in a box. Matrices at stride 0 are one. */
+#define MAKE_MAP(map, start, elements, bytes, columns, lines, ld, stride, box, box_lines)          \
+    do {                                                                                           \
+        const long distance = (stride) ? (stride) * (bytes) : 16;                                  \
+        TENSOR_MAP_BASE(map, start, 3, elements, HOPPER_SWIZZLE);                                  \
+        TENSOR_MAP_DIMENSION(map, 0, max(columns, 1L), box);                                       \
+        TENSOR_MAP_DIMENSION(map, 1, max(lines, 1L), box_lines);                                   \
+        TENSOR_MAP_DIMENSION(map, 2, (stride) ? p->batch : 1, 1);                                  \
+        TENSOR_MAP_STRIDE(map, 1, (ld) * (bytes));                                                 \
+        TENSOR_MAP_STRIDE(map, 2, distance);                                                       \
+    } while (0)
+
+/* The warp that makes a map also uses it, but for that of C. */
+ALWAYS_INLINE void make_map(int which, __local ulong *map, __global uchar *place,
+                            const struct gemm_params *p, const struct gemm_operands *o)
+{
+    const uint at = hopper_address(map);
+    tensor_map_clear(map);
+    if (get_local_id(0) % 32 == 0) {
+        if (which == MAP_A)
+            MAKE_MAP(at, o->a, MAP_ELEMENTS, BYTES, MN_A ? p->m : p->k, MN_A ? p->k : p->m, p->lda,
+                     p->stride_a, BK, MN_A ? 64 : BM);
+        else if (which == MAP_B)
+            MAKE_MAP(at, o->b, MAP_ELEMENTS, BYTES, MN_B ? p->n : p->k, MN_B ? p->k : p->n, p->ldb,
+                     p->stride_b, BK, MN_B ? 64 : BN);
+        else
+            MAKE_MAP(at, o->c, HOPPER_16_BITS, 2, p->n, p->m, p->ldc, p->stride_c, 64, 64);
+    }
+    tensor_map_publish(at, place);
+    if (which != MAP_C && get_local_id(0) % 32 == 0)
+        tensor_map_acquire(place);
+}
+
+/* ---- the producer: global memory -> ring ---- */
+
+/* An operand that no map describes. */
+struct stored {
+    __global const element *start;
+    long ld, lines, columns; /* as stored, what is left from `start` on */
+};
+
+/* 16 bytes from an element on, of which `bytes` count, the others become 0: two aligned vectors,
+ * both of which have at least one element of the operand. No branches, so that loads are under way
+ * together. */
+struct vectors {
+    uint4 low, high;
+};
+
+ALWAYS_INLINE struct vectors fetch(const struct stored *x, long line, long column, int bytes)
+{
+    const size_t start = (size_t)x->start, from = (size_t)(x->start + line * x->ld + column);
+    const size_t at = (bytes > 0 ? from : start) / 16 * 16;
+    const size_t next = (int)(from % 16) + bytes > 16 ? 16 : 0;
+    struct vectors v;
+    v.low = *(__global const uint4 *)at, v.high = *(__global const uint4 *)(at + next);
+    return v;
+}
+
+ALWAYS_INLINE uint4 shifted(const struct vectors *v, uint shift, int bytes)
+{
+    uint8 w = (uint8)(v->low, v->high);
+    w = shift & 8 ? w.s23456777 : w;
+    w = shift & 4 ? w.s12345677 : w;
+    if (BYTES == 2)
+        w = shift & 2 ? w >> 16 | w.s12345677 << 16 : w;
+    const int4 kept = bytes - (int4)(0, 4, 8, 12);
+    return w.lo & (as_uint4(kept >= 4) | (as_uint4(kept >= 2) & 0xffffu));
+}
+
+/* `count` lines of a tile; of blocks of 64 lines, each is 64 columns further. */
+#define CHUNK_BYTES(left) ((int)clamp((left)*BYTES, 0L, 16L))
+ALWAYS_INLINE void bring_tile(__local uint4 *tile, const struct stored *x, bool blocks, int count)
+{
+    enum { STEP = WARPGROUP / 8, BATCH = 8, CHUNK = 16 / BYTES };
+    const int item = get_local_id(0), chunk = item % 8, first = item / 8;
+    NO_UNROLL for (int i = 0; i < count; i += STEP * BATCH)
+    {
+        struct vectors v[BATCH];
+        UNROLL for (int j = 0; j < BATCH; j++)
+        {
+            const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;
+            const long line = at - block, column = block + chunk * CHUNK;
+            const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
+            v[j] = fetch(x, line, column, bytes);
+        }
+        hopper_sync_warp(); /* or the assembler takes one after the other, to save registers */
+        UNROLL for (int j = 0; j < BATCH; j++)
+        {
+            const int at = first + i + STEP * j, block = blocks ? at / 64 * 64 : 0;
+            const long line = at - block, column = block + chunk * CHUNK;
+            const int bytes = line < x->lines ? CHUNK_BYTES(x->columns - column) : 0;
+            const uint shift = (uint)(size_t)(x->start + line * x->ld + column) % 16;
+            if (at < count)
+                tile[at * 8 + (chunk ^ at % 8)] = shifted(&v[j], shift, bytes);
+        }
+    }
+}
+
+/* From `across` of m or n, and k, on. */
+ALWAYS_INLINE struct stored stored_at(__global const element *start, long ld, bool mn, long across,
+                                      long k, long all, long depth)
+{
+    struct stored x;
+    x.start = start + (mn ? k : across) * ld + (mn ? across : k), x.ld = ld;
+    x.lines = (mn ? depth : all) - (mn ? k : across);
+    x.columns = (mn ? all : depth) - (mn ? across : k);
+    return x;
+}
+
+ALWAYS_INLINE void load_tile(uint tile, __global const uchar *map, bool mn, int count, int across,
+                             int k, int batch, uint full)
+{
+    if (mn)
+        UNROLL for (int block = 0; block < count; block += 64)
+            hopper_load_3d(tile + block * LINE, map, across + block, k, batch, full);
+    else
+        hopper_load_3d(tile, map, k, across, batch, full);
+}
+
+/* Barriers of the ring: one each for every stage. */
+struct ring {
+    __local uchar *tiles;
+    uint full, empty;
+};
+
+struct position {
+    int stage;
+    uint parity;
+};
+
+static inline void advance(struct position *at)
+{
+    at->stage = at->stage + 1 == STAGES ? 0 : at->stage + 1;
+    at->parity ^= at->stage == 0;
+}
+
+ALWAYS_INLINE void produce(const struct ring *ring, __global const uchar *maps,
+                           const struct mapped *mapped, const struct gemm_params *p,
+                           const struct gemm_operands *o, int steps)
+{
+    const int item = get_local_id(0);
+    const bool brings_a = mapped->a && item == MAP_A * 32;
+    const bool brings_b = mapped->b && item == MAP_B * 32;
+    struct position at = {0, 1};
+    NO_UNROLL for (uint i = get_group_id(0); i < all_work(p); i += get_num_groups(0))
+    {
+        const struct work w = work_of(p, i, steps);
+        const int row = (int)w.place.row, column = (int)w.place.column;
+        NO_UNROLL for (int k = w.first; k < w.end; k++)
+        {
+            const uint full = ring->full + 8 * at.stage;
+            __local uchar *tile = ring->tiles + at.stage * STAGE;
+            hopper_wait(ring->empty + 8 * at.stage, at.parity);
+            if (brings_a) {
+                hopper_expect(full, TILE_A);
+                load_tile(hopper_address(tile), maps + MAP_A * LINE, MN_A, BM, row, k * BK,
+                          p->stride_a ? (int)w.batch : 0, full);
+            }
+            if (brings_b) {
+                hopper_expect(full, TILE_B);
+                load_tile(hopper_address(tile + TILE_A), maps + MAP_B * LINE, MN_B, BN, column,
+                          k * BK, p->stride_b ? (int)w.batch : 0, full);
+            }
+            if (!mapped->a) {
+                const struct stored x = stored_at(o->a + w.batch * p->stride_a, o->lda, MN_A, row,
+                                                  (long)k * BK, o->m, o->k);
+                bring_tile((__local uint4 *)tile, &x, MN_A, BM);
+            }
+            if (!mapped->b) {
+                const struct stored x = stored_at(o->b + w.batch * p->stride_b, o->ldb, MN_B,
+                                                  column, (long)k * BK, o->n, o->k);
+                bring_tile((__local uint4 *)(tile + TILE_A), &x, MN_B, BN);
+            }
+            if (!mapped->a || !mapped->b)
+                hopper_fence_tiles();
+            hopper_arrive(full);
+            advance(&at);
+        }
+    }
+}
+
+/* ---- consumers: ring -> sums ---- */
+
+ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, struct position *at,
+                            int consumer, int steps)
+{
+    const int lane = get_local_id(0) % 32;
+    uint emptied = 0;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
+    UNROLL for (int i = 0; i < BN / 2; i++) sums[block][i] = 0;
+    NO_UNROLL for (int k = 0; k < steps; k++)
+    {
+        const uint tile = hopper_address(ring->tiles + at->stage * STAGE);
+        const uint of_a = tile + consumer * BLOCKS * BLOCK, of_b = tile + TILE_A;
+        const ulong a = MN_A ? WGMMA_MN_MAJOR(of_a, BLOCK) : WGMMA_K_MAJOR(of_a);
+        const ulong b = MN_B ? WGMMA_MN_MAJOR(of_b, BLOCK) : WGMMA_K_MAJOR(of_b);
+        hopper_wait(ring->full + 8 * at->stage, at->parity);
+        WGMMA_FENCE();
+        UNROLL for (int step = 0; step < STEPS; step++)
+        UNROLL for (int block = 0; block < BLOCKS; block++)
+            WGMMA_SS(BN, MN_A, MN_B, sums[block],
+                     a + step * (MN_A ? WGMMA_STEP_MN : WGMMA_STEP) + block * (BLOCK >> 4),
+                     b + step * (MN_B ? WGMMA_STEP_MN : WGMMA_STEP));
+        WGMMA_COMMIT();
+        WGMMA_WAIT(1); /* the step before is done */
+        if (k > 0 && lane == 0)
+            hopper_arrive(emptied);
+        emptied = ring->empty + 8 * at->stage;
+        advance(at);
+    }
+    WGMMA_WAIT(0);
+    UNROLL for (int block = 0; block < BLOCKS; block++) WGMMA_KEEP(BN, sums[block]);
+    if (steps > 0 && lane == 0)
+        hopper_arrive(emptied);
+}
+
+/* ---- from sums to C ---- */
+
+#if PLAIN_C
+/* A block's sums by the map, 64 columns at a time, in either half of the staging in turn. */
+ALWAYS_INLINE void store_block(const float *sums, uint staging, __global const uchar *map,
+                               int consumer, int row, int column, int batch, float alpha)
+{
+    const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
+    const int line = item / 32 * 16 + lane % 16;
+    UNROLL for (int j = 0; j < BN / 8; j += 2)
+    {
+        const uint half_at = staging + j / 8 % 2 * BLOCK;
+        if (j % 8 == 0) {
+            if (item == 0 && j == 0 && BN / 64 % 2 != 0)
+                HOPPER_STORES_READ(0); /* the block before began and ended with this half */
+            else if (item == 0)
+                HOPPER_STORES_READ(1);
+            HOPPER_SYNC(1 + consumer, WARPGROUP);
+        }
+        HOPPER_STORE_MATRICES(half_at + line * LINE + (((j % 8 + lane / 16) ^ line % 8) << 4),
+                              hopper_pack(alpha * sums[4 * j], alpha * sums[4 * j + 1]),
+                              hopper_pack(alpha * sums[4 * j + 2], alpha * sums[4 * j + 3]),
+                              hopper_pack(alpha * sums[4 * j + 4], alpha * sums[4 * j + 5]),
+                              hopper_pack(alpha * sums[4 * j + 6], alpha * sums[4 * j + 7]));
+        if (j % 8 == 6) {
+            hopper_fence_tiles();
+            HOPPER_SYNC(1 + consumer, WARPGROUP);
+            if (item == 0) {
+                hopper_store_3d(map, column + j / 8 * 64, row, batch, half_at);
+                hopper_store_commit();
+            }
+        }
+    }
+}
+#endif
+
+/* Rows of a slab: groups of eight are swapped so that work-items meet different banks. */
+#define SLAB_AT(line, column) ((line)*64 + (((column) / 8 ^ (line) % 8) * 8) + (column) % 8)
+
+ALWAYS_INLINE void finish_slab(const struct gemm_operands *o, __local const float *slab, long row,
+                               long column, bool aligned)
+{
+    const int lane = get_local_id(0) % 32;
+    NO_UNROLL for (int i = lane; aligned && i < SLAB / WIDE; i += 32)
+    {
+        const int line = i / (64 / WIDE), x = i % (64 / WIDE) * WIDE;
+        __local const float *from = slab + SLAB_AT(line, x);
+        if (row + line >= o->m)
+            continue;
+        if (column + x + WIDE <= o->n)
+            FINISH_ALIGNED(WIDE)(o, *(__local const VECTOR(float, WIDE) *)from, row + line,
+                                 column + x);
+        else
+            for (int j = 0; j < WIDE && column + x + j < o->n; j++)
+                finish1(o, from[j], row + line, column + x + j);
+    }
+    NO_UNROLL for (int i = lane; !aligned && i < SLAB; i += 32)
+        if (row + i / 64 < o->m && column + i % 64 < o->n)
+            finish1(o, slab[SLAB_AT(i / 64, i % 64)], row + i / 64, column + i % 64);
+}
+
+/* A warp's 16 rows of a block, 64 columns at a time. */
+ALWAYS_INLINE void finish_block(const struct gemm_operands *o, const float *sums,
+                                __local float *slab, long row, long column)
+{
+    const int lane = get_local_id(0) % 32, line = lane / 4, x = lane % 4 * 2;
+    const bool aligned = is_aligned(o->c, o->ldc, 0, sizeof(element_c));
+    UNROLL for (int first = 0; first < BN; first += 64)
+    {
+        UNROLL for (int j = 0; j < 8; j++)
+        {
+            const float *sum = sums + (first / 8 + j) * 4;
+            *(__local float2 *)(slab + SLAB_AT(line, 8 * j + x)) = (float2)(sum[0], sum[1]);
+            *(__local float2 *)(slab + SLAB_AT(line + 8, 8 * j + x)) = (float2)(sum[2], sum[3]);
+        }
+        hopper_sync_warp();
+        finish_slab(o, slab, row, column + first, aligned);
+        hopper_sync_warp();
+    }
+}
+
+/* ---- slices of k ---- */
+
+#define PART (BLOCKS * 64 * BN) /* sums of a consumer */
+
+/* A work-item's sums lie WARPGROUP apart, in fours, so that those of a warp are neighbours. */
+ALWAYS_INLINE void leave_sums(float (*sums)[BN / 2], __global float *part)
+{
+    __global float4 *to = (__global float4 *)part + get_local_id(0) % WARPGROUP;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
+    UNROLL for (int j = 0; j < BN / 8; j++)
+        to[(block * (BN / 8) + j) * WARPGROUP] =
+            (float4)(sums[block][4 * j], sums[block][4 * j + 1], sums[block][4 * j + 2],
+                     sums[block][4 * j + 3]);
+}
+
+ALWAYS_INLINE void add_sums(float (*sums)[BN / 2], __global const float *part)
+{
+    __global const float4 *from = (__global const float4 *)part + get_local_id(0) % WARPGROUP;
+    UNROLL for (int block = 0; block < BLOCKS; block++)
+    UNROLL for (int j = 0; j < BN / 8; j++)
+    {
+        const float4 x = from[(block * (BN / 8) + j) * WARPGROUP];
+        sums[block][4 * j] += x.x, sums[block][4 * j + 1] += x.y;
+        sums[block][4 * j + 2] += x.z, sums[block][4 * j + 3] += x.w;
+    }
+}
+
+/* Leaves a slice's sums, or adds those of the others to the last one's. */
+ALWAYS_INLINE void share_sums(float (*sums)[BN / 2], const struct work *w, int consumer,
+                              __global uint *workspace, const struct gemm_params *p)
+{
+    const int item = get_local_id(0) % WARPGROUP;
+    const uint slot = w->slot * CONSUMERS + consumer;
+    __global float *parts = (__global float *)(workspace + p->sums_at);
+    __global ulong *flags = (__global ulong *)(workspace + get_num_groups(0) * (MAPS * LINE / 4));
+    if (w->slice < SPLIT_K - 1) {
+        leave_sums(sums, parts + (size_t)slot * PART);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        if (item == 0)
+            hopper_raise(flags + slot, p->ticket);
+        return;
+    }
+    NO_UNROLL for (uint slice = 1; slice < SPLIT_K; slice++)
+    {
+        const uint other = slot - slice * CONSUMERS;
+        if (item == 0)
+            hopper_wait_for(flags + other, p->ticket);
+        HOPPER_SYNC(1 + consumer, WARPGROUP);
+        add_sums(sums, parts + (size_t)other * PART);
+    }
+}
+
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS,
+                                                                      __global uint *workspace)
+{
+    __local uchar tiles[STAGES * STAGE] __attribute__((aligned(1024)));
+    __local uchar staging[CONSUMERS * STAGING] __attribute__((aligned(1024)));
+    __local ulong made[MAPS * TENSOR_MAP_WORDS] __attribute__((aligned(128)));
+    __local ulong barriers[2 * STAGES];
+    const int item = get_local_id(0), warp = item / 32, consumer = item / WARPGROUP - 1;
+    struct ring ring = {tiles, hopper_address(barriers), hopper_address(barriers + STAGES)};
+    __global uchar *maps = (__global uchar *)workspace + get_group_id(0) * (MAPS * LINE);
+    GEMM_OPERANDS(o, 0);
+    const struct mapped mapped = mapped_of(&p, &o);
+    const int steps = (int)((o.k + BK - 1) / BK);
+
+    if (item == MAPS * 32) {
+        for (int i = 0; i < STAGES; i++) {
+            hopper_barrier_make(ring.full + 8 * i, mapped.a && mapped.b ? 2 : WARPGROUP);
+            hopper_barrier_make(ring.empty + 8 * i, 4 * CONSUMERS);
+        }
+        hopper_fence_barriers();
+    }
+    if (warp < MAPS)
+        make_map(warp, made + warp * TENSOR_MAP_WORDS, maps + warp * LINE, &p, &o);
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    if (consumer < 0) {
+        if (item == MAP_A * 32 || item == MAP_B * 32 || !mapped.a || !mapped.b)
+            produce(&ring, maps, &mapped, &p, &o, steps);
+        return;
+    }
+    struct position at = {0, 0};
+    const uint stage = hopper_address(staging + consumer * STAGING);
+    __local float *slab = (__local float *)(staging + consumer * STAGING) + warp % 4 * SLAB;
+    if (mapped.c && item % WARPGROUP == 0)
+        tensor_map_acquire(maps + MAP_C * LINE);
+    NO_UNROLL for (uint i = get_group_id(0); i < all_work(&p); i += get_num_groups(0))
+    {
+        const struct work w = work_of(&p, i, steps);
+        const long row = w.place.row + consumer * BLOCKS * 64, column = w.place.column;
+        float sums[BLOCKS][BN / 2];
+        multiply(sums, &ring, &at, consumer, w.end - w.first);
+        if (SPLIT_K > 1 && w.slice >= 0)
+            share_sums(sums, &w, consumer, workspace, &p);
+        if (SPLIT_K > 1 && w.slice >= 0 && w.slice < SPLIT_K - 1)
+            continue;
+        UNROLL for (int block = 0; block < BLOCKS; block++)
+        {
+            const long first = row + block * 64;
+#if PLAIN_C
+            if (mapped.c) {
+                store_block(sums[block], stage, maps + MAP_C * LINE, consumer, (int)first,
+                            (int)column, (int)w.batch, o.alpha);
+                continue;
+            }
+#endif
+            o.c = c + p.c_offset + C_OFFSET(w.batch);
+            finish_block(&o, sums[block], slab, first + warp % 4 * 16, column);
+        }
+    }
+    if (mapped.c && item % WARPGROUP == 0)
+        HOPPER_STORES_READ(0);
+}

@@ -1,0 +1,246 @@
+/* Attention of f16 and bf16 on Hopper's warpgroup instructions. The picture is in
+ * cl/attention_wgmma.cl. */
+#include "attention.h"
+
+#include "sizes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ATTENTION_WGMMA_TUNABLES(X)                                                                \
+    X(CW, "warpgroups that compute, of 64 queries each", 2, 1, 2, 3, 4)                            \
+    X(BK, "keys of a tile", 128, 64, 80, 96, 128, 160, 192)                                        \
+    X(STAGES, "tiles of K and of V in local memory", 2, 2, 3)                                      \
+    X(Q_STAGES, "tiles of Q in local memory", 2, 1, 2)                                             \
+    X(TURNS, "warpgroups take turns at the tensor cores", 0, 0, 1)
+
+enum { ATTENTION_WGMMA_TUNABLES(TUNABLE_INDEX) T_COUNT };
+
+static const struct tunable tunables[] = {ATTENTION_WGMMA_TUNABLES(TUNABLE_ROW)};
+
+enum {
+    ROWS = 64, /* of a warpgroup's products */
+    WARPGROUP = 128,
+    PANEL = 64, /* features in a line of a tile */
+    ELEMENT_BYTES = 2,
+    CHUNK = 8, /* elements in the 16 bytes that tensor maps count in */
+    BARRIER_BYTES = 8,
+    TURN_STAGES = 2,
+    TURN_BYTES = 48,
+    HEADER_BYTES = 512, /* of the workspace: three tensor maps and a counter */
+    MAX_PARTS = 64
+};
+
+/* Strides of tensor maps are below 2^40 bytes. */
+static const size_t MAX_STRIDE = ((size_t)1 << 40) / ELEMENT_BYTES - 1;
+
+/* A single query of each head that sees all keys: the heads that share theirs are rows of a tile.
+ */
+static struct attention gathered(const struct attention *a) {
+    struct attention g = *a;
+    if (a->seq_q != 1 || a->mask != NULL || a->band.low > -MASK_FAR || a->band.high < MASK_FAR)
+        return g;
+    const size_t group = a->heads / a->kv_heads;
+    g.seq_q = group;
+    g.heads = a->kv_heads;
+    g.q.seq = a->q.head, g.q.head = group * a->q.head;
+    g.o.seq = a->o.head, g.o.head = group * a->o.head;
+    return g;
+}
+
+/* Features as products take them: those of hopper.clh's table that are multiples of 16. */
+static size_t padded_dim(const struct attention *a) {
+    static const unsigned short widths[] = {16, 32, 64, 80, 96, 128, 160, 192, 256};
+    unsigned i = 0;
+    while (widths[i] < a->head_dim)
+        i++;
+    return widths[i];
+}
+
+static size_t tile_q(const int *values) {
+    return (size_t)values[T_CW] * ROWS;
+}
+
+/* Mirrors the local arrays of the kernel. */
+static size_t local_bytes(const struct attention *a, const int *values) {
+    const size_t line = round_up(padded_dim(a), PANEL) * ELEMENT_BYTES;
+    const size_t stages = (size_t)values[T_STAGES], q_stages = (size_t)values[T_Q_STAGES];
+    const size_t lines = q_stages * tile_q(values) + 2 * stages * (size_t)values[T_BK];
+    const size_t barriers = 2 * (2 * stages + q_stages + TURN_STAGES);
+    return lines * line + barriers * BARRIER_BYTES + TURN_STAGES * TURN_BYTES;
+}
+
+/* S, P and O in one work-item, and what it takes beside them, of what the kernel deals out to those
+ * that compute. Found by compiling, as `make vendors` does. */
+static bool has_registers(const struct attention *a, const int *values) {
+    enum { OTHERS = 28, WIDE = 128 };
+    const size_t keys = (size_t)values[T_BK], dim = padded_dim(a);
+    const size_t dealt[] = {240, dim > WIDE ? 240 : 224, 160, 112}; /* REGISTERS_COMPUTING_ */
+    return keys / 2 + keys / 4 + dim / 2 + OTHERS <= dealt[values[T_CW] - 1];
+}
+
+static bool fits(const struct device *device, const void *problem, const int *values) {
+    const struct attention *a = problem;
+    return has_registers(a, values) &&
+           local_bytes(a, values) <= device_static_local_bytes(device) &&
+           (values[T_CW] > 1 || !values[T_TURNS]);
+}
+
+static void set(int *values, const int shape[4]) {
+    values[T_CW] = shape[0], values[T_BK] = shape[1];
+    values[T_Q_STAGES] = shape[2], values[T_TURNS] = shape[3];
+}
+
+/* Whether no tile straddles the edge of a mask's block, and none holds two: such tiles are full. */
+static bool is_in_block(const int *values, uint32_t rows, uint32_t cols) {
+    return rows % tile_q(values) == 0 && cols % (uint32_t)values[T_BK] == 0;
+}
+
+/* Tall tiles waste much of what they compute at the edges of a band, if there is little else. */
+static bool sees_few_keys(const struct attention *a) {
+    enum { FEW = 640 };
+    const double pairs = mask_band_pairs(a->band, (int64_t)a->seq_q, (int64_t)a->seq_k);
+    return pairs < (double)FEW * (double)a->seq_q;
+}
+
+/* The first that fits, by speed on an NVIDIA H100. Of lists, the first whose tiles lie in blocks of
+ * the mask, else small ones: of large ones more are partial. */
+static void guess(const struct device *device, const void *problem, int *values) {
+    /* CW, BK, Q_STAGES, TURNS */
+    static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 1}, {2, 96, 1, 1}, {2, 80, 1, 1},
+                                    {1, 128, 2, 0}, {1, 80, 1, 0},  {1, 64, 2, 0}, {1, 64, 1, 0}};
+    enum { N_SHAPES = sizeof shapes / sizeof *shapes, SMALL = 6 };
+    const struct attention gather = gathered(problem), *a = &gather;
+    const bool listed = a->mask != NULL;
+    uint32_t rows, cols;
+    mask_grain(a->mask, &rows, &cols);
+    for (unsigned pass = listed ? 0 : 1; pass < 2; pass++)
+        for (unsigned i = !listed ? sees_few_keys(a) : pass > 0 ? SMALL : 0; i < N_SHAPES; i++) {
+            set(values, shapes[i]);
+            while (values[T_CW] > 1 && tile_q(values) - ROWS >= a->seq_q)
+                values[T_CW]--;
+            values[T_TURNS] &= values[T_CW] > 1;
+            if ((pass > 0 || is_in_block(values, rows, cols)) && fits(device, problem, values))
+                return;
+        }
+}
+
+/* Whether a tensor map can describe it, if it begins at a multiple of 16 bytes. */
+static bool is_mappable(const struct attention *a, enum attention_role role) {
+    size_t extent[4], stride[4];
+    attention_extent(a, role, extent, stride);
+    for (unsigned i = 0; i < 3; i++)
+        if (extent[i] > 1 && (stride[i] % CHUNK != 0 || stride[i] > MAX_STRIDE))
+            return false;
+    return a->head_dim % CHUNK == 0 && stride[3] == 1;
+}
+
+static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
+    const struct attention *a = problem;
+    int values[T_COUNT] = {[T_STAGES] = 2};
+    if (a->dtype == CLAT_F32 || a->precision != CLAT_PRECISION_NATIVE) {
+        snprintf(why, OP_WHY_BYTES, "not f16 or bf16 in native precision");
+        return false;
+    }
+    for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
+        if (!is_mappable(a, role)) {
+            snprintf(why, OP_WHY_BYTES, "rows of %c are not whole chunks of 16 bytes",
+                     "qkvo"[role]);
+            return false;
+        }
+    if (!device_can(device, CAP_WGMMA)) {
+        snprintf(why, OP_WHY_BYTES, "the device has no warpgroup instructions");
+        return false;
+    }
+    guess(device, problem, values);
+    if (!fits(device, problem, values)) {
+        snprintf(why, OP_WHY_BYTES, "registers or local memory are too small");
+        return false;
+    }
+    if (attention_groups(a, ROWS) > INT32_MAX / 2) {
+        snprintf(why, OP_WHY_BYTES, "more query tiles than an int counts");
+        return false;
+    }
+    return true;
+}
+
+/* Keys are split where there are fewer query tiles than work-groups would take: into as many parts
+ * as make rounds of turns full, though each part has its price. */
+static size_t parts_of(const struct attention *a, size_t tiles, size_t units, size_t tile_k) {
+    const size_t worthwhile = attention_worthwhile_parts(a, tile_k);
+    const size_t most = worthwhile < MAX_PARTS ? worthwhile : MAX_PARTS;
+    size_t best = 1;
+    double least = 0;
+    for (size_t parts = 1; parts <= most && tiles < units; parts++) {
+        const double rounds = (double)ceil_div(tiles * parts, units) / (double)parts;
+        const double cost = rounds + 0.25 * (double)parts / (double)ceil_div(a->seq_k, tile_k);
+        if (parts == 1 || cost < least)
+            best = parts, least = cost;
+    }
+    return best;
+}
+
+/* Before all others. */
+static void insert_prepare(struct launch *out) {
+    struct pass prepare = {.kernel = "attention_prepare", .dims = 1, .global = {32}, .local = {32}};
+    for (unsigned role = ATTENTION_Q; role <= ATTENTION_V; role++)
+        pass_arg(&prepare, ARG_BUFFER, role, 0);
+    pass_arg(&prepare, ARG_PARAMS, 0, 0);
+    pass_arg(&prepare, ARG_WORKSPACE, 0, 0);
+    memmove(out->passes + 1, out->passes, out->n_passes * sizeof *out->passes);
+    out->passes[0] = prepare;
+    out->n_passes++;
+}
+
+/* Records as in the kernel, and a work-group for each row of O. */
+static void add_merge(const struct attention *a, size_t turns, const int *values,
+                      struct launch *out) {
+    const size_t items = round_up(a->head_dim, 32);
+    attention_add_merge(a, turns * tile_q(values), (a->head_dim + 2) * sizeof(float),
+                        a->batch * a->heads * a->seq_q * items, out);
+    out->passes[out->n_passes - 1].local[0] = items;
+}
+
+static clat_status launch(const struct device *device, const void *problem, const int *values,
+                          struct launch *out) {
+    clat_status st = CLAT_OK;
+    const struct attention gather = gathered(problem), *a = &gather;
+    const size_t tiles = attention_groups(a, tile_q(values)), units = device_units(device);
+    const size_t parts = parts_of(a, tiles, units, (size_t)values[T_BK]), turns = tiles * parts;
+    struct attention_params params;
+    TRY(attention_launch_common(a, tile_q(values), (size_t)values[T_BK],
+                                (struct attention_split){.parts = parts}, out));
+    memcpy(&params, out->params, sizeof params);
+    /* Rows of lists may be of any length: the first ones of all heads come first. */
+    params.section = a->mask != NULL     ? (attention_int)(a->batch * a->heads)
+                     : params.last_first ? (attention_int)attention_section_heads(a)
+                                         : 1;
+    params.turns = (attention_int)turns;
+    memcpy(out->params, &params, sizeof params);
+    text_printf(&out->defines, "#define DIM %zu\n#define NEGATIVE %d\n", padded_dim(a),
+                a->scale < 0);
+    TRY(text_check(&out->defines));
+    struct pass *pass = &out->passes[0];
+    pass_arg(pass, ARG_WORKSPACE, 0, 0);
+    pass->dims = 1;
+    pass->local[0] = (size_t)(values[T_CW] + 1) * WARPGROUP;
+    pass->global[0] = (turns < units ? turns : units) * pass->local[0];
+    if (parts > 1)
+        add_merge(a, turns, values, out);
+    insert_prepare(out);
+    out->workspace_bytes += HEADER_BYTES;
+out:
+    return st;
+}
+
+const struct implementation attention_wgmma = {
+    .name = "wgmma",
+    .source = "attention_wgmma.cl",
+    .tunables = tunables,
+    .n_tunables = T_COUNT,
+    .supports = supports,
+    .prefers = op_for_gpus,
+    .fits = fits,
+    .guess = guess,
+    .launch = launch,
+};

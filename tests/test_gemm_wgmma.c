@@ -1,0 +1,307 @@
+/*
+ * GEMM on Hopper against the plain f64 reference. There is no emulation: elsewhere all but what the
+ * host decides is skipped.
+ */
+#include "gemm_cases.h"
+#include "tunables_cases.h"
+
+#include "context.h"
+#include "ops/gemm.h"
+#include "plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void need_hopper(void) {
+    if (!device_can(&harness_context()->device, CAP_WGMMA))
+        skip();
+}
+
+static clat_gemm_problem make_problem(clat_dtype dtype, unsigned trans, size_t m, size_t n,
+                                      size_t k, size_t padding) {
+    clat_gemm_problem problem = CLAT_GEMM_PROBLEM_INIT;
+    problem.implementation = "wgmma";
+    problem.dtype = dtype;
+    problem.trans_a = trans / 2, problem.trans_b = trans % 2;
+    problem.precision = dtype == CLAT_F32 ? CLAT_PRECISION_NATIVE : CLAT_PRECISION_F32;
+    problem.m = m, problem.n = n, problem.k = k;
+    problem.lda = (problem.trans_a ? m : k) + padding;
+    problem.ldb = (problem.trans_b ? k : n) + padding;
+    problem.ldc = n + padding;
+    return problem;
+}
+
+/* ---- types x transposes ---- */
+
+static const struct target {
+    const char *name;
+    clat_dtype dtype;
+    unsigned trans; /* 2 trans_a + trans_b */
+} targets[] = {
+    {"f16 NN", CLAT_F16, 0},   {"f16 NT", CLAT_F16, 1},   {"f16 TN", CLAT_F16, 2},
+    {"f16 TT", CLAT_F16, 3},   {"bf16 NN", CLAT_BF16, 0}, {"bf16 NT", CLAT_BF16, 1},
+    {"bf16 TN", CLAT_BF16, 2}, {"bf16 TT", CLAT_BF16, 3}, {"tf32 NT", CLAT_F32, 1},
+};
+
+/* Nothing, ones, edges, whole tiles, several rounds of the ring; lines that tensor maps take, and
+ * all kinds of those that they do not. */
+static const struct {
+    size_t m, n, k, padding;
+    bool shifted;
+} shapes[] = {
+    {5, 3, 0, 0, false},      {1, 1, 1, 7, false},      {1, 33, 17, 3, true},
+    {128, 128, 64, 0, false}, {200, 264, 128, 8, true}, {136, 72, 600, 8, false},
+    {33, 31, 65, 1, true},    {67, 141, 230, 6, true},  {24, 8, 504, 0, false},
+    {133, 130, 77, 0, false}, {65, 257, 40, 2, false},
+};
+
+/* All tiles, and slices of k. */
+static const char *const tiles[] = {
+    "BM=128 BN=128 STAGES=3 GROUP=4", "BM=64 BN=64 STAGES=2 GROUP=1", "BM=128 BN=256 STAGES=4",
+    "BM=256 BN=128 STAGES=4 GROUP=4", "BM=128 BN=192 STAGES=3",       "BM=64 BN=256 STAGES=5",
+    "BM=256 BN=64 STAGES=4",
+};
+
+static void test_target(void **state) {
+    const struct target *target = *state;
+    need_hopper();
+    for (size_t t = 0; t < sizeof tiles / sizeof *tiles; t++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            if (t >= 2 && s % 5 != t % 5)
+                continue;
+            char name[160];
+            clat_gemm_problem problem = make_problem(target->dtype, target->trans, shapes[s].m,
+                                                     shapes[s].n, shapes[s].k, shapes[s].padding);
+            problem.tunables = tiles[t];
+            snprintf(name, sizeof name, "%s m=%zu n=%zu k=%zu %s", target->name, problem.m,
+                     problem.n, problem.k, tiles[t]);
+            gemm_check(name, &problem, shapes[s].shifted);
+        }
+}
+
+static void test_slices(void **state) {
+    (void)state;
+    need_hopper();
+    static const char *const splits[] = {"BM=64 BN=64 STAGES=4 SPLIT_K=3",
+                                         "BM=128 BN=256 STAGES=3 SPLIT_K=8",
+                                         "BM=128 BN=128 STAGES=4 SPLIT_K=2"};
+    for (size_t i = 0; i < sizeof splits / sizeof *splits; i++)
+        for (size_t padding = 0; padding < 8; padding += 3) {
+            clat_gemm_problem problem =
+                make_problem(i == 1 ? CLAT_BF16 : CLAT_F16, (unsigned)i, 131, 140, 520, padding);
+            problem.tunables = splits[i];
+            problem.activation = i == 2 ? CLAT_ACT_RELU : CLAT_ACT_NONE;
+            problem.dtype_c = i == 2 ? CLAT_F32 : CLAT_DTYPE_DEFAULT;
+            gemm_check(splits[i], &problem, padding == 3);
+        }
+}
+
+/* ---- the rest of the operator ---- */
+
+static void test_epilogues(void **state) {
+    (void)state;
+    need_hopper();
+    for (size_t i = 0; i < 3; i++) {
+        clat_gemm_problem problem =
+            make_problem(i == 2 ? CLAT_BF16 : CLAT_F16, (unsigned)i, 145, 136, 80, 0);
+        problem.dtype_c = i == 0 ? CLAT_F32 : CLAT_DTYPE_DEFAULT;
+        problem.bias = i == 1 ? CLAT_BIAS_ROW : CLAT_BIAS_COLUMN;
+        problem.activation = i == 0 ? CLAT_ACT_GELU : i == 1 ? CLAT_ACT_RELU : CLAT_ACT_SILU;
+        gemm_check("epilogue, aligned", &problem, false);
+        problem.ldc = 139;
+        gemm_check("epilogue, C not aligned", &problem, true);
+        problem.bias = CLAT_BIAS_NONE, problem.activation = CLAT_ACT_NONE;
+        problem.dtype_c = CLAT_F32;
+        gemm_check("f32 C, not aligned", &problem, true);
+    }
+}
+
+static void test_batches(void **state) {
+    (void)state;
+    need_hopper();
+    for (unsigned trans = 0; trans < 4; trans++) {
+        clat_gemm_problem problem = make_problem(CLAT_F16, trans, 72, 136, 80, 8);
+        problem.batch = 3;
+        problem.stride_a = trans == 2 ? 0 : 8000, problem.stride_b = 16000;
+        gemm_check("batch", &problem, false);
+        problem.stride_b = 16003; /* only the first one aligned */
+        gemm_check("batch, not aligned", &problem, false);
+        problem.stride_b = 16000;
+        problem.tunables = "BM=64 BN=64 STAGES=4 SPLIT_K=2";
+        gemm_check("batch, slices of k", &problem, trans == 1);
+    }
+}
+
+static void test_column_major(void **state) {
+    (void)state;
+    need_hopper();
+    clat_gemm_problem problem = make_problem(CLAT_BF16, 1, 45, 40, 70, 0);
+    problem.layout = CLAT_COL_MAJOR;
+    problem.lda = 48, problem.ldb = 40, problem.ldc = 48;
+    gemm_check("column-major", &problem, false);
+}
+
+/* ---- a result that moves is a race ---- */
+
+static cl_mem random_buffer(size_t count, uint64_t seed) {
+    void *data = harness_alloc(count * 2);
+    harness_fill(CLAT_F16, data, count, seed, 1.0);
+    cl_mem buffer = harness_buffer(count * 2, data);
+    free(data);
+    return buffer;
+}
+
+static void test_repeated(void **state) {
+    (void)state;
+    enum { M = 1280, N = 1288, K = 776, RUNS = 60 };
+    need_hopper();
+    static const char *const tunables[] = {
+        "BM=128 BN=256 STAGES=4 SPLIT_K=1", "BM=64 BN=128 STAGES=8 SPLIT_K=1",
+        "BM=128 BN=128 STAGES=4 SPLIT_K=4", "BM=256 BN=128 STAGES=3 SPLIT_K=5"};
+    unsigned char *first = harness_alloc((size_t)M * N * 2),
+                  *again = harness_alloc((size_t)M * N * 2);
+    cl_mem a = random_buffer((size_t)M * K + 8, 1), b = random_buffer((size_t)K * N + 8, 2);
+    for (size_t i = 0; i < 8; i++) {
+        clat_gemm_problem problem = make_problem(CLAT_F16, i % 4, M, N, K, 0);
+        clat_plan *plan = NULL;
+        problem.tunables = tunables[i / 2];
+        assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
+        for (int run = 0; run < RUNS; run++) {
+            clat_gemm_args args = CLAT_GEMM_ARGS_INIT;
+            args.a = a, args.b = b;
+            args.a_offset = i % 2 ? 3 : 0; /* without a tensor map */
+            args.c = harness_buffer((size_t)M * N * 2, NULL);
+            assert_ok(clat_gemm_run(plan, harness_queue(), &args, 0, NULL, NULL));
+            harness_read(args.c, 0, (size_t)M * N * 2, run == 0 ? first : again);
+            clReleaseMemObject(args.c);
+            if (run > 0 && memcmp(first, again, (size_t)M * N * 2) != 0)
+                fail_msg("%s: run %d differs from the first", problem.tunables, run);
+        }
+        clat_plan_release(plan);
+    }
+    clReleaseMemObject(a);
+    clReleaseMemObject(b);
+    free(first);
+    free(again);
+}
+
+/* ---- trials judge a sample of legal values at a size with many tiles ---- */
+
+static void judge(const clat_gemm_problem *problem) {
+    clat_plan *plan = NULL;
+    clat_trial *trial = NULL;
+    clat_verdict verdict;
+    assert_ok(clat_gemm_plan(&plan, harness_context(), problem));
+    assert_ok(clat_trial_create(&trial, plan, 7));
+    assert_ok(clat_trial_verify(trial, plan, &verdict));
+    if (!verdict.ok)
+        fail_msg("%s is wrong at %s by %g, bound %g; guards %d", problem->tunables, verdict.where,
+                 verdict.worst, verdict.bound, verdict.guards);
+    clat_trial_release(trial);
+    clat_plan_release(plan);
+}
+
+static void test_combinations(void **state) {
+    enum { SAMPLES = 6 };
+    const struct target *target = *state;
+    const struct device *device = &harness_context()->device;
+    need_hopper();
+    clat_gemm_problem problem = make_problem(target->dtype, target->trans, 1333, 1197, 850, 2);
+    struct gemm gemm;
+    assert_ok(gemm_normalise(&gemm, &problem));
+    struct combinations list = combinations_choose(&gemm_wgmma, device, &gemm, SAMPLES);
+    assert_true(harness_full() || list.count == SAMPLES);
+    for (size_t i = 0; i < list.count; i++) {
+        struct text tunables = {0};
+        tunables_print(&gemm_wgmma, list.values[i], &tunables);
+        problem.tunables = text_string(&tunables);
+        judge(&problem);
+        text_free(&tunables);
+        program_store_trim(&harness_context()->programs, 1);
+    }
+    combinations_free(&list);
+}
+
+/* ---- what the host decides, on any device ---- */
+
+/* As CAP_WGMMA and CAP_LARGE_LOCAL would be proven on an H100. */
+static struct device make_hopper(void) {
+    struct device device = {.vendor = VENDOR_NVIDIA,
+                            .compute_units = 132,
+                            .max_work_group = 1024,
+                            .max_items = {1024, 1024, 64},
+                            .local_bytes = 48 << 10,
+                            .max_alloc_bytes = (cl_ulong)20 << 30,
+                            .f32_lanes = 1};
+    strcpy(device.architecture, "sm_90");
+    for (unsigned i = 0; i < CAP_COUNT; i++)
+        device.verdict[i] = i == CAP_WGMMA || i == CAP_LARGE_LOCAL;
+    pthread_mutex_init(&device.probe_lock, NULL);
+    return device;
+}
+
+static void expect_support(bool expected, const char *word, struct device *device,
+                           const clat_gemm_problem *problem) {
+    char why[OP_WHY_BYTES] = "";
+    struct gemm gemm;
+    assert_ok(gemm_normalise(&gemm, problem));
+    assert_int_equal(gemm_wgmma.supports(device, &gemm, why), expected);
+    if (!expected && strstr(why, word) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", why, word);
+}
+
+static void test_declined(void **state) {
+    (void)state;
+    struct device device = make_hopper();
+    for (unsigned trans = 0; trans < 4; trans++) {
+        clat_gemm_problem problem = make_problem(CLAT_F16, trans, 64, 64, 64, 1);
+        expect_support(true, "", &device, &problem);
+        problem.dtype = CLAT_F32, problem.precision = CLAT_PRECISION_NATIVE;
+        expect_support(trans == 1, "tf32", &device, &problem);
+        problem.precision = CLAT_PRECISION_F32;
+        expect_support(false, "precision", &device, &problem);
+    }
+    clat_gemm_problem problem = make_problem(CLAT_BF16, 0, 64, 64, 64, 0);
+    problem.dtype = CLAT_F64;
+    expect_support(false, "f64", &device, &problem);
+    problem = make_problem(CLAT_BF16, 0, 64, 64, 64, 0);
+    problem.batch = 2, problem.batching = CLAT_BATCH_OFFSETS;
+    expect_support(false, "offsets", &device, &problem);
+    problem = make_problem(CLAT_BF16, 0, 64, 64, 64, (size_t)1 << 39);
+    expect_support(false, "large", &device, &problem);
+    device.verdict[CAP_WGMMA] = false;
+    problem = make_problem(CLAT_BF16, 0, 64, 64, 64, 0);
+    expect_support(false, "wgmma", &device, &problem);
+    pthread_mutex_destroy(&device.probe_lock);
+}
+
+static void test_guesses_fit(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1, 8, 64, 200, 1000, 5000, 100000};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    struct device device = make_hopper();
+    for (size_t i = 0; i < (size_t)SIZES * SIZES * SIZES; i++) {
+        const clat_gemm_problem problem = make_problem(
+            CLAT_F16, 0, sizes[i % SIZES], sizes[i / SIZES % SIZES], sizes[i / SIZES / SIZES], 0);
+        struct gemm gemm;
+        assert_ok(gemm_normalise(&gemm, &problem));
+        check_guesses(&gemm_wgmma, &device, &gemm);
+    }
+    pthread_mutex_destroy(&device.probe_lock);
+}
+
+int main(void) {
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
+        harness_add(targets[i].name, test_target, &targets[i]);
+    harness_add("slices", test_slices, NULL);
+    harness_add("epilogues", test_epilogues, NULL);
+    harness_add("batches", test_batches, NULL);
+    harness_add("column-major", test_column_major, NULL);
+    harness_add("repeated", test_repeated, NULL);
+    for (size_t i = 0; i < 3; i++)
+        harness_add("combinations", test_combinations, &targets[4 * i]);
+    harness_add("declined", test_declined, NULL);
+    harness_add("guesses fit", test_guesses_fit, NULL);
+    return harness_run_added();
+}
