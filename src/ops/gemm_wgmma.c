@@ -108,8 +108,8 @@ static struct round round_of(const struct device *device, const struct gemm *gem
 /* In bytes: maps and flags, then the sums of slices. */
 static double sums_at(const struct device *device, const struct gemm *gemm, const int *values) {
     const struct round round = round_of(device, gemm, values);
-    const double consumers = (double)(work_items(values) / WARPGROUP - 1);
-    const double flags = (round.work - round.whole) * consumers * (double)sizeof(cl_ulong);
+    const size_t consumers = work_items(values) / WARPGROUP - 1;
+    const double flags = (round.work - round.whole) * (double)(consumers * sizeof(cl_ulong));
     return ceil((device_units(device) * (double)(MAPS * LINE) + flags) / LINE) * LINE;
 }
 
