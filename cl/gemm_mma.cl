@@ -36,7 +36,6 @@
 #include "gemm_params.clh"
 #include "gemm.clh"
 #include "gemm_tiles.clh"
-#define MMA_HALVES (TRANS_A > TRANS_B)
 #include "mma/mma.clh"
 
 #define SUBGROUPS (SUBS_M * SUBS_N)
@@ -310,32 +309,21 @@ ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __loc
 
 /* ---- from sums to C ---- */
 
-/* The row, or column, of a sub-group's part of C that a fragment's column, or row, is. */
-#define ROW_OF(j, column) (TURNED_A ? MMA_TURNED_COLUMN(RIGHTS, j, column) : (j)*MMA_N + (column))
-#define COLUMN_OF(i, row) (TURNED_B ? MMA_TURNED_ROW(LEFTS, i, row) : (i)*MMA_M + (row))
+/* The row of a fragment's part of C that is its column. */
+#define ROW_OF(column) (TURNED_A ? MMA_TURNED_COLUMN(column) : (column))
 
 /* A lane's sums of one column of fragments, that is of MMA_N rows of C, into the rows of a slab:
- * as many neighbours at a time as lie in one fragment, or in neighbouring ones where rows are dealt
- * out to them. */
+ * as many neighbours at a time as lie in one fragment. */
 ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, const mma_sums *sums)
 {
-#if MMA_DEALS && TURNED_B == 1
-    UNROLL for (int s = 0; s < MMA_SUMS; s++)
-    {
-        __local float *to = slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD +
-                            COLUMN_OF(0, MMA_SUM_ROW(self.lane, s));
-        UNROLL for (int i = 0; i < LEFTS; i++) to[i] = sums[i * RIGHTS].x[s];
-    }
-#else
     UNROLL for (int i = 0; i < LEFTS; i++)
     UNROLL for (int s = 0; s < MMA_SUMS; s += MMA_SUM_RUN)
     {
         typedef VECTOR(float, MMA_SUM_RUN) run;
-        *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD +
-                         COLUMN_OF(i, MMA_SUM_ROW(self.lane, s))) =
+        *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD + i * MMA_M +
+                         MMA_SUM_ROW(self.lane, s)) =
             VLOAD(MMA_SUM_RUN, sums[i * RIGHTS].x + s);
     }
-#endif
 }
 
 ALWAYS_INLINE void finish_wide(const struct gemm_operands *o, __local const float *x, long row,
@@ -360,7 +348,7 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
         MMA_BARRIER();
         for (int i = self.lane; i < MMA_N * (WN / WIDE); i += MMA_LANES) {
             const int line = i / (WN / WIDE), column = i % (WN / WIDE) * WIDE;
-            const long row = row0 + ROW_OF(j, line);
+            const long row = row0 + j * MMA_N + ROW_OF(line);
             if (row < o->m)
                 finish_wide(o, slab + line * SLAB_LD + column, row, column0 + column, aligned);
         }
