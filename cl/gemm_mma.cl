@@ -74,8 +74,20 @@
 #define WIDE_bf16 8
 #define WIDE PASTE(WIDE_, DTYPE_C)
 
+/* C of 16 bits is of the engine's type. */
+#if MMA_BITS == 16 && WIDE == 8
+static inline void store_packed(float8 x, __global element_c *c)
+{
+    *(__global uint4 *)c = (uint4)(mma_pack(x.s0, x.s1), mma_pack(x.s2, x.s3),
+                                   mma_pack(x.s4, x.s5), mma_pack(x.s6, x.s7));
+}
+#define STORE_WIDE(dtype, n, x, p) store_packed(x, p)
+#else
+#define STORE_WIDE(dtype, n, x, p) STOREV_ALIGNED(dtype, n, x, p)
+#endif
+
 DEFINE_FINISH(1)
-DEFINE_FINISH_ALIGNED(WIDE)
+DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS, LOADV_ALIGNED, STORE_WIDE)
 
 /* ---- global memory -> local memory ---- */
 
@@ -119,25 +131,28 @@ ALWAYS_INLINE int bytes_inside(const struct stream *s, int pass, long lines, lon
     return (int)clamp(inside, 0L, (long)MMA_CHUNK) * (int)sizeof(element);
 }
 
-/* Takes the next tile, of which lines x columns are left; `whole`: all of it is there, aligned. */
-ALWAYS_INLINE void copy_tile(__local uint4 *tile, struct stream *s, int count, int chunks,
-                             long lines, long columns, bool whole)
+/* Takes the next tile, all of which is there and aligned; or of which lines x columns are left. */
+ALWAYS_INLINE void copy_whole_tile(__local uint4 *tile, struct stream *s, int count, int chunks)
 {
     const int pass = ITEMS / chunks;
-    if (whole)
-        UNROLL for (int i = 0; i < count; i++)
-            mma_copy(tile + MMA_AT(chunks, s->line + i * pass, s->chunk),
-                     s->next + i * pass * s->ld);
-    else
-        for (int i = 0; i < count; i++) {
-            __local uint4 *to = tile + MMA_AT(chunks, s->line + i * pass, s->chunk);
-            const int bytes = bytes_inside(s, i * pass, lines, columns);
-            __global const element *from = bytes > 0 ? s->next + i * pass * s->ld : s->next;
-            if (s->aligned)
-                mma_copy_part(to, from, bytes);
-            else
-                *to = mma_part(from, bytes);
-        }
+    UNROLL for (int i = 0; i < count; i++)
+        mma_copy(tile + MMA_AT(chunks, s->line + i * pass, s->chunk), s->next + i * pass * s->ld);
+    s->next += s->step;
+}
+
+ALWAYS_INLINE void copy_tile(__local uint4 *tile, struct stream *s, int count, int chunks,
+                             long lines, long columns)
+{
+    const int pass = ITEMS / chunks;
+    for (int i = 0; i < count; i++) {
+        __local uint4 *to = tile + MMA_AT(chunks, s->line + i * pass, s->chunk);
+        const int bytes = bytes_inside(s, i * pass, lines, columns);
+        __global const element *from = bytes > 0 ? s->next + i * pass * s->ld : s->next;
+        if (s->aligned)
+            mma_copy_part(to, from, bytes);
+        else
+            *to = mma_part(from, bytes);
+    }
     s->next += s->step;
 }
 
@@ -191,10 +206,17 @@ struct tile {
 #define LINES_B(t) (TRANS_B ? (t)->columns : (t)->k)
 #define COLUMNS_B(t) (TRANS_B ? (t)->k : (t)->columns)
 
+ALWAYS_INLINE void copy_whole_tiles(__local uint4 *stage, struct tile *t)
+{
+    copy_whole_tile(stage, &t->a, COUNT_A, CHUNKS_A);
+    copy_whole_tile(stage + TILE_A, &t->b, COUNT_B, CHUNKS_B);
+    t->k -= BK;
+}
+
 ALWAYS_INLINE void copy_tiles(__local uint4 *stage, struct tile *t)
 {
-    copy_tile(stage, &t->a, COUNT_A, CHUNKS_A, LINES_A(t), COLUMNS_A(t), WHOLE(t, a));
-    copy_tile(stage + TILE_A, &t->b, COUNT_B, CHUNKS_B, LINES_B(t), COLUMNS_B(t), WHOLE(t, b));
+    copy_tile(stage, &t->a, COUNT_A, CHUNKS_A, LINES_A(t), COLUMNS_A(t));
+    copy_tile(stage + TILE_A, &t->b, COUNT_B, CHUNKS_B, LINES_B(t), COLUMNS_B(t));
     t->k -= BK;
 }
 
@@ -240,40 +262,58 @@ ALWAYS_INLINE void load_fragments(struct mma_subgroup self, struct fragments *f,
 
 #if MMA_ASYNC
 
-/* When the fragments of a stage's last step are loaded, nobody needs that stage any more once all
- * have got to the barrier: it takes the tiles STAGES - 1 steps ahead. What the very last step loads
- * ahead, from whichever stage comes next, is not multiplied. */
-ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __local uint4 *ring,
+struct ring {
+    __local uint4 *stages;
+    int now, free; /* which stage fragments come from, which one takes the next tiles */
+};
+
+#define STAGE(ring, i) ((ring)->stages + (i) * (TILE_A + TILE_B))
+#define NEXT_STAGE(i) ((i) + 1 == STAGES ? 0 : (i) + 1)
+
+/* BK of the product. When the fragments of a stage's last step are loaded, nobody needs that stage
+ * any more once all have got to the barrier: it takes the tiles STAGES - 1 steps ahead. Where these
+ * are whole, their copies are free of branches, so that compilers spread them among the products.
+ * What the very last step loads ahead, from whichever stage comes next, is not multiplied. */
+ALWAYS_INLINE void multiply_step(struct mma_subgroup self, mma_sums *sums, struct fragments *f,
+                                 struct ring *ring, struct tile *t, bool whole)
+{
+    if (whole)
+        copy_whole_tiles(STAGE(ring, ring->free), t);
+    else if (t->k > 0)
+        copy_tiles(STAGE(ring, ring->free), t);
+    mma_commit();
+    ring->free = NEXT_STAGE(ring->free);
+    MMA_UNROLL for (int k = 0; k < BK / MMA_K; k++)
+    {
+        if (k == BK / MMA_K - 1) {
+            MMA_WAIT(STAGES - 2);
+            barrier(CLK_LOCAL_MEM_FENCE);
+            ring->now = NEXT_STAGE(ring->now);
+        }
+        load_fragments(self, &f[(k + 1) % 2], STAGE(ring, ring->now), (k + 1) * MMA_K % BK);
+        mma_multiply(self, sums, f[k % 2].left, LEFTS, f[k % 2].right, RIGHTS);
+    }
+}
+
+ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __local uint4 *memory,
                                  struct tile *t)
 {
+    struct ring ring = {memory, 0, STAGES - 1};
     struct fragments f[2];
-    int stage = 0, free_stage = STAGES - 1;
     long steps = (t->k + BK - 1) / BK;
+    const bool whole = t->a.aligned && t->a.inside && t->b.aligned && t->b.inside;
     for (int i = 0; i < STAGES - 1; i++) {
         if (t->k > 0)
-            copy_tiles(ring + i * (TILE_A + TILE_B), t);
+            copy_tiles(STAGE(&ring, i), t);
         mma_commit();
     }
     MMA_WAIT(STAGES - 2);
     barrier(CLK_LOCAL_MEM_FENCE);
-    load_fragments(self, &f[0], ring, 0);
-    for (; steps > 0; steps--) {
-        if (t->k > 0)
-            copy_tiles(ring + free_stage * (TILE_A + TILE_B), t);
-        mma_commit();
-        free_stage = free_stage + 1 == STAGES ? 0 : free_stage + 1;
-        MMA_UNROLL for (int k = 0; k < BK / MMA_K; k++)
-        {
-            if (k == BK / MMA_K - 1) {
-                MMA_WAIT(STAGES - 2);
-                barrier(CLK_LOCAL_MEM_FENCE);
-                stage = stage + 1 == STAGES ? 0 : stage + 1;
-            }
-            load_fragments(self, &f[(k + 1) % 2], ring + stage * (TILE_A + TILE_B),
-                           (k + 1) * MMA_K % BK);
-            mma_multiply(self, sums, f[k % 2].left, LEFTS, f[k % 2].right, RIGHTS);
-        }
-    }
+    load_fragments(self, &f[0], memory, 0);
+    for (; whole && t->k >= BK; steps--)
+        multiply_step(self, sums, f, &ring, t, true);
+    for (; steps > 0; steps--)
+        multiply_step(self, sums, f, &ring, t, false);
     MMA_WAIT(0);
     barrier(CLK_LOCAL_MEM_FENCE);
 }
@@ -326,33 +366,64 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
     }
 }
 
-ALWAYS_INLINE void finish_wide(const struct gemm_operands *o, __local const float *x, long row,
+/* Where a lane's i-th neighbours lie in a slab. */
+#define SLAB_LINE(lane, i) (((i)*MMA_LANES + (lane)) / (WN / WIDE))
+#define SLAB_ACROSS(lane, i) (((i)*MMA_LANES + (lane)) % (WN / WIDE) * WIDE)
+#define SLAB_RUNS ((MMA_N * (WN / WIDE) + MMA_LANES - 1) / MMA_LANES)
+
+ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const float *x, long row,
                                long column, bool aligned)
 {
+    if (row >= o->m)
+        return;
     if (aligned && column + WIDE <= o->n)
-        FINISH_ALIGNED(WIDE)(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
+        finish_wide(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
     else
         for (int i = 0; i < WIDE && column + i < o->n; i++)
             finish1(o, x[i], row, column + i);
+}
+
+/* `whole`: all of the sub-group's part of C is there, and aligned. */
+ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_operands *o,
+                               const mma_sums *sums, __local float *slab, long row0, long column0,
+                               bool aligned, bool whole)
+{
+    MMA_UNROLL for (int j = 0; j < RIGHTS; j++)
+    {
+        leave_sums(self, slab, sums + j);
+        MMA_BARRIER();
+        if (whole && MMA_N * (WN / WIDE) % MMA_LANES == 0)
+            UNROLL for (int i = 0; i < SLAB_RUNS; i++)
+            {
+                const int line = SLAB_LINE(self.lane, i), across = SLAB_ACROSS(self.lane, i);
+                finish_wide(o,
+                            *(__local const VECTOR(float, WIDE) *)(slab + line * SLAB_LD + across),
+                            row0 + j * MMA_N + ROW_OF(line), column0 + across);
+            }
+        else
+            for (int i = 0; i < SLAB_RUNS; i++) {
+                const int line = SLAB_LINE(self.lane, i), across = SLAB_ACROSS(self.lane, i);
+                if (line < MMA_N)
+                    finish_edge(o, slab + line * SLAB_LD + across, row0 + j * MMA_N + ROW_OF(line),
+                                column0 + across, aligned);
+            }
+        MMA_BARRIER();
+    }
 }
 
 ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_operands *o,
                                const mma_sums *sums, __local float *slabs, long row0, long column0)
 {
     const bool aligned = (((size_t)o->c | (size_t)(o->ldc * sizeof(element_c))) % 16) == 0;
+    const bool whole = aligned && o->m - row0 >= BM && o->n - column0 >= BN;
     __local float *slab = slabs + self.index * MMA_N * SLAB_LD;
     row0 += self.index / SUBS_N * WM, column0 += self.index % SUBS_N * WN;
-    MMA_UNROLL for (int j = 0; j < RIGHTS; j++)
-    {
-        leave_sums(self, slab, sums + j);
-        MMA_BARRIER();
-        for (int i = self.lane; i < MMA_N * (WN / WIDE); i += MMA_LANES) {
-            const int line = i / (WN / WIDE), column = i % (WN / WIDE) * WIDE;
-            const long row = row0 + j * MMA_N + ROW_OF(line);
-            if (row < o->m)
-                finish_wide(o, slab + line * SLAB_LD + column, row, column0 + column, aligned);
-        }
-        MMA_BARRIER();
+    if (whole && o->beta == 0) {
+        struct gemm_operands fresh = *o; /* nothing of C is read */
+        fresh.beta = 0;
+        finish_part(self, &fresh, sums, slab, row0, column0, true, true);
+    } else {
+        finish_part(self, o, sums, slab, row0, column0, aligned, false);
     }
 }
 
