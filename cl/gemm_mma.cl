@@ -23,13 +23,13 @@
  *
  * Contract (tunables): BM, BN, BK the tile, SUBS_M, SUBS_N sub-groups down and across, STAGES pairs
  * of tiles (2 where MMA_ASYNC is 0), GROUP rows of tiles walked together so that neighbours share B
- * in the cache. See mma/mma.clh for the engine, gemm.clh for the variant. The host sees to it that
+ * in the cache, SPLIT_K work-groups that share the k of a tile. See mma/mma.clh for the engine, gemm.clh for the variant. The host sees to it that
  * sub-groups divide the tile into fragments, that BK is an even number of them, and that a pass of
  * all work-items, a chunk each, is a number of whole lines of either tile and divides it.
  */
 #if !defined(BM) || !defined(BN) || !defined(BK) || !defined(SUBS_M) || !defined(SUBS_N) ||        \
-    !defined(STAGES) || !defined(GROUP)
-#error "gemm_mma.cl: BM, BN, BK, SUBS_M, SUBS_N, STAGES and GROUP must be defined"
+    !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
+#error "gemm_mma.cl: BM, BN, BK, SUBS_M, SUBS_N, STAGES, GROUP and SPLIT_K must be defined"
 #endif
 
 #include "common.clh"
@@ -88,6 +88,19 @@ static inline void store_packed(float8 x, __global element_c *c)
 
 DEFINE_FINISH(1)
 DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS, LOADV_ALIGNED, STORE_WIDE)
+
+#include "gemm_split.clh"
+
+/* Where sums go. */
+#if SPLIT_K > 1
+#define PUT(o, x, row, column) (*SUMS_AT(o, row, column) = (x))
+#define PUT_WIDE(o, x, row, column) (*(__global VECTOR(float, WIDE) *)SUMS_AT(o, row, column) = (x))
+#define IS_ALIGNED(o) ((o)->n % WIDE == 0)
+#else
+#define PUT(o, x, row, column) finish1(o, x, row, column)
+#define PUT_WIDE(o, x, row, column) finish_wide(o, x, row, column)
+#define IS_ALIGNED(o) ((((size_t)(o)->c | (size_t)((o)->ldc * sizeof(element_c))) % 16) == 0)
+#endif
 
 /* ---- global memory -> local memory ---- */
 
@@ -377,10 +390,10 @@ ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const floa
     if (row >= o->m)
         return;
     if (aligned && column + WIDE <= o->n)
-        finish_wide(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
+        PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
     else
         for (int i = 0; i < WIDE && column + i < o->n; i++)
-            finish1(o, x[i], row, column + i);
+            PUT(o, x[i], row, column + i);
 }
 
 /* `whole`: all of the sub-group's part of C is there, and aligned. */
@@ -396,9 +409,8 @@ ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_opera
             UNROLL for (int i = 0; i < SLAB_RUNS; i++)
             {
                 const int line = SLAB_LINE(self.lane, i), across = SLAB_ACROSS(self.lane, i);
-                finish_wide(o,
-                            *(__local const VECTOR(float, WIDE) *)(slab + line * SLAB_LD + across),
-                            row0 + j * MMA_N + ROW_OF(line), column0 + across);
+                PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)(slab + line * SLAB_LD + across),
+                         row0 + j * MMA_N + ROW_OF(line), column0 + across);
             }
         else
             for (int i = 0; i < SLAB_RUNS; i++) {
@@ -414,7 +426,7 @@ ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_opera
 ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_operands *o,
                                const mma_sums *sums, __local float *slabs, long row0, long column0)
 {
-    const bool aligned = (((size_t)o->c | (size_t)(o->ldc * sizeof(element_c))) % 16) == 0;
+    const bool aligned = IS_ALIGNED(o);
     const bool whole = aligned && o->m - row0 >= BM && o->n - column0 >= BN;
     __local float *slab = slabs + self.index * MMA_N * SLAB_LD;
     row0 += self.index / SUBS_N * WM, column0 += self.index % SUBS_N * WN;
@@ -427,7 +439,7 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
     }
 }
 
-__kernel MMA_KERNEL(ITEMS) void gemm(GEMM_PARAMETERS)
+__kernel MMA_KERNEL(ITEMS) void gemm(GEMM_PARAMETERS WORKSPACE_PARAMETER)
 {
     __local uint4 memory[MEMORY] __attribute__((aligned(1024)));
     MMA_SUBGROUP(self, SUBGROUPS, LEFTS, RIGHTS);
@@ -435,8 +447,9 @@ __kernel MMA_KERNEL(ITEMS) void gemm(GEMM_PARAMETERS)
     const struct place place = place_of(&p, (uint)get_group_id(0));
     const long row = place.row, column = place.column;
 
-    for (long batch = get_group_id(1); batch < p.batch; batch += get_num_groups(1)) {
-        GEMM_OPERANDS(o, batch);
+    for (long n = get_group_id(1); n < p.batch * SPLIT_K; n += get_num_groups(1)) {
+        GEMM_OPERANDS(o, n / SPLIT_K);
+        TAKE_SLICE(o, n);
         mma_sums sums[LEFTS * RIGHTS];
         UNROLL for (int i = 0; i < LEFTS * RIGHTS; i++)
         UNROLL for (int j = 0; j < MMA_SUMS; j++) sums[i].x[j] = 0;

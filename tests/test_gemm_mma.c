@@ -124,6 +124,34 @@ static void test_batches(void **state) {
     use_engine(NULL);
 }
 
+/* Slices of k of all sizes, empty ones too, and a batch of them; the sums of whole lines of C and
+ * of odd ones, with all that comes after. */
+static void test_split(void **state) {
+    static const struct {
+        const char *tunables;
+        unsigned target;
+    } runs[] = {
+        {NV80 " SPLIT_K=4", 0},  {TF32 " SPLIT_K=2", 4},   {TF32 " SPLIT_K=16", 5},
+        {MFMA " SPLIT_K=4", 13}, {DPAS8 " SPLIT_K=2", 11},
+    };
+    static const size_t depths[] = {0, 5, 200};
+    (void)state;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        use_engine(targets[runs[i].target].engine);
+        for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
+            const bool odd = (i + d) % 2 != 0;
+            clat_gemm_problem problem =
+                make_problem(&targets[runs[i].target], 40, odd ? 67 : 72, depths[d], odd);
+            problem.tunables = runs[i].tunables;
+            problem.bias = i == 1 ? CLAT_BIAS_ROW : CLAT_BIAS_COLUMN;
+            problem.activation = i == 0 ? CLAT_ACT_NONE : CLAT_ACT_RELU;
+            problem.batch = 1 + d;
+            gemm_check("split", &problem, odd);
+        }
+    }
+    use_engine(NULL);
+}
+
 static void test_column_major(void **state) {
     (void)state;
     use_engine("nv_sm80");
@@ -269,6 +297,7 @@ int main(void) {
     }
     harness_add("epilogues", test_epilogues, NULL);
     harness_add("batches", test_batches, NULL);
+    harness_add("split", test_split, NULL);
     harness_add("column-major", test_column_major, NULL);
     harness_add("declined", test_declined, NULL);
     harness_add("denormals", test_denormals, NULL);
