@@ -61,10 +61,14 @@
 #define COUNT_A (TILE_A / ITEMS)
 #define COUNT_B (TILE_B / ITEMS)
 
-/* Where sums pass on their way to C: rows of floats, MMA_N for each sub-group; the padding spreads
- * the rows that lanes write at a time over the banks. */
-#define SLAB_LD (WN + 8)
-#define SLABS (SUBGROUPS * MMA_N * SLAB_LD / 4)
+/* Where sums pass on their way to C: lines of floats as they lie in memory, which are rows of C, or
+ * with SWAP columns, MMA_N or MMA_M at a time for each sub-group; the padding spreads the lines that
+ * lanes write at a time over the banks. */
+#define PIECES (SWAP ? LEFTS : RIGHTS)
+#define SLAB_LINES (SWAP ? MMA_M : MMA_N)
+#define SLAB_WIDTH (SWAP ? WM : WN)
+#define SLAB_LD (SLAB_WIDTH + 8)
+#define SLABS (SUBGROUPS * SLAB_LINES * SLAB_LD / 4)
 #define RING (STAGES * (TILE_A + TILE_B))
 #define MEMORY (RING > SLABS ? RING : SLABS)
 
@@ -87,7 +91,11 @@ static inline void store_packed(float8 x, __global element_c *c)
 #endif
 
 DEFINE_FINISH(1)
+#if SWAP
+DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS_DOWN, LOADV_ALIGNED, STORE_WIDE)
+#else
 DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS, LOADV_ALIGNED, STORE_WIDE)
+#endif
 
 #include "gemm_split.clh"
 
@@ -95,7 +103,7 @@ DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS, LOADV_ALIGNED, STORE_WIDE)
 #if SPLIT_K > 1
 #define PUT(o, x, row, column) (*SUMS_AT(o, row, column) = (x))
 #define PUT_WIDE(o, x, row, column) (*(__global VECTOR(float, WIDE) *)SUMS_AT(o, row, column) = (x))
-#define IS_ALIGNED(o) ((o)->n % WIDE == 0)
+#define IS_ALIGNED(o) ((SWAP ? (o)->m : (o)->n) % WIDE == 0)
 #else
 #define PUT(o, x, row, column) finish1(o, x, row, column)
 #define PUT_WIDE(o, x, row, column) finish_wide(o, x, row, column)
@@ -365,35 +373,53 @@ ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __loc
 /* The row of a fragment's part of C that is its column. */
 #define ROW_OF(column) (TURNED_A ? MMA_TURNED_COLUMN(column) : (column))
 
-/* A lane's sums of one column of fragments, that is of MMA_N rows of C, into the rows of a slab:
- * as many neighbours at a time as lie in one fragment. */
-ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, const mma_sums *sums)
+/* Row and column, within a sub-group's part of C, of what lies in a slab. */
+#if SWAP
+#define ROW_AT(piece, line, across) (across)
+#define COLUMN_AT(piece, line, across) ((piece)*MMA_M + (line))
+#else
+#define ROW_AT(piece, line, across) ((piece)*MMA_N + ROW_OF(line))
+#define COLUMN_AT(piece, line, across) (across)
+#endif
+
+/* A lane's sums of one row of fragments, that is of MMA_M columns of C, or of one column, MMA_N rows,
+ * into the lines of a slab. There, as many neighbours at a time as lie in one fragment. */
+ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, const mma_sums *sums,
+                              int piece)
 {
+#if SWAP
+    UNROLL for (int j = 0; j < RIGHTS; j++)
+    UNROLL for (int s = 0; s < MMA_SUMS; s++)
+        slab[MMA_SUM_ROW(self.lane, s) * SLAB_LD + j * MMA_N +
+             ROW_OF(MMA_SUM_COLUMN(self.lane, s))] = sums[piece * RIGHTS + j].x[s];
+#else
     UNROLL for (int i = 0; i < LEFTS; i++)
     UNROLL for (int s = 0; s < MMA_SUMS; s += MMA_SUM_RUN)
     {
         typedef VECTOR(float, MMA_SUM_RUN) run;
         *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD + i * MMA_M +
                          MMA_SUM_ROW(self.lane, s)) =
-            VLOAD(MMA_SUM_RUN, sums[i * RIGHTS].x + s);
+            VLOAD(MMA_SUM_RUN, sums[i * RIGHTS + piece].x + s);
     }
+#endif
 }
 
 /* Where a lane's i-th neighbours lie in a slab. */
-#define SLAB_LINE(lane, i) (((i)*MMA_LANES + (lane)) / (WN / WIDE))
-#define SLAB_ACROSS(lane, i) (((i)*MMA_LANES + (lane)) % (WN / WIDE) * WIDE)
-#define SLAB_RUNS ((MMA_N * (WN / WIDE) + MMA_LANES - 1) / MMA_LANES)
+#define LINE_AT(lane, i) (((i)*MMA_LANES + (lane)) / (SLAB_WIDTH / WIDE))
+#define ACROSS_AT(lane, i) (((i)*MMA_LANES + (lane)) % (SLAB_WIDTH / WIDE) * WIDE)
+#define SLAB_RUNS (SLAB_LINES * (SLAB_WIDTH / WIDE))
 
 ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const float *x, long row,
                                long column, bool aligned)
 {
-    if (row >= o->m)
+    const long left = SWAP ? o->m - row : o->n - column;
+    if (SWAP ? column >= o->n : row >= o->m)
         return;
-    if (aligned && column + WIDE <= o->n)
+    if (aligned && left >= WIDE)
         PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
     else
-        for (int i = 0; i < WIDE && column + i < o->n; i++)
-            PUT(o, x[i], row, column + i);
+        for (int i = 0; i < WIDE && i < left; i++)
+            PUT(o, x[i], row + (SWAP ? i : 0), column + (SWAP ? 0 : i));
 }
 
 /* `whole`: all of the sub-group's part of C is there, and aligned. */
@@ -401,23 +427,22 @@ ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_opera
                                const mma_sums *sums, __local float *slab, long row0, long column0,
                                bool aligned, bool whole)
 {
-    MMA_UNROLL for (int j = 0; j < RIGHTS; j++)
+    MMA_UNROLL for (int piece = 0; piece < PIECES; piece++)
     {
-        leave_sums(self, slab, sums + j);
+        leave_sums(self, slab, sums, piece);
         MMA_BARRIER();
-        if (whole && MMA_N * (WN / WIDE) % MMA_LANES == 0)
-            UNROLL for (int i = 0; i < SLAB_RUNS; i++)
+        if (whole && SLAB_RUNS % MMA_LANES == 0)
+            UNROLL for (int i = 0; i < SLAB_RUNS / MMA_LANES; i++)
             {
-                const int line = SLAB_LINE(self.lane, i), across = SLAB_ACROSS(self.lane, i);
+                const int line = LINE_AT(self.lane, i), across = ACROSS_AT(self.lane, i);
                 PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)(slab + line * SLAB_LD + across),
-                         row0 + j * MMA_N + ROW_OF(line), column0 + across);
+                         row0 + ROW_AT(piece, line, across), column0 + COLUMN_AT(piece, line, across));
             }
         else
-            for (int i = 0; i < SLAB_RUNS; i++) {
-                const int line = SLAB_LINE(self.lane, i), across = SLAB_ACROSS(self.lane, i);
-                if (line < MMA_N)
-                    finish_edge(o, slab + line * SLAB_LD + across, row0 + j * MMA_N + ROW_OF(line),
-                                column0 + across, aligned);
+            for (int i = 0; i * MMA_LANES + self.lane < SLAB_RUNS; i++) {
+                const int line = LINE_AT(self.lane, i), across = ACROSS_AT(self.lane, i);
+                finish_edge(o, slab + line * SLAB_LD + across, row0 + ROW_AT(piece, line, across),
+                            column0 + COLUMN_AT(piece, line, across), aligned);
             }
         MMA_BARRIER();
     }
@@ -428,7 +453,7 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
 {
     const bool aligned = IS_ALIGNED(o);
     const bool whole = aligned && o->m - row0 >= BM && o->n - column0 >= BN;
-    __local float *slab = slabs + self.index * MMA_N * SLAB_LD;
+    __local float *slab = slabs + self.index * SLAB_LINES * SLAB_LD;
     row0 += self.index / SUBS_N * WM, column0 += self.index % SUBS_N * WN;
     if (whole && o->beta == 0) {
         struct gemm_operands fresh = *o; /* nothing of C is read */

@@ -31,7 +31,8 @@ struct target {
 #define MFMA "BM=32 BN=32 BK=32 SUBS_M=1 SUBS_N=2 STAGES=2 GROUP=4"
 #define WMMA "BM=32 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1"
 
-/* Every engine loads either operand plain and turned. */
+/* Every engine loads either operand plain and turned. f32 has C transposed where neither is
+ * transposed. */
 static const struct target targets[] = {
     {"nv_sm80", CLAT_F16, 0, 0, NV80},        {"nv_sm80", CLAT_F16, 1, 1, NV80},
     {"nv_sm80", CLAT_BF16, 0, 1, NV80},       {"nv_sm80", CLAT_BF16, 1, 0, NV80},
@@ -42,6 +43,7 @@ static const struct target targets[] = {
     {"amd_mfma", CLAT_F16, 0, 1, MFMA},       {"amd_mfma", CLAT_BF16, 1, 0, MFMA},
     {"amd_wmma12", CLAT_BF16, 0, 1, WMMA},    {"amd_wmma12", CLAT_F16, 1, 0, WMMA},
     {"amd_wmma11", CLAT_F16, 0, 0, WMMA},     {"amd_wmma11", CLAT_BF16, 1, 1, WMMA},
+    {"nv_sm80", CLAT_F32, 1, 0, TF32},
 };
 
 /* Nothing, ones, edges, whole tiles, several steps; leading dimensions whose lines are aligned to

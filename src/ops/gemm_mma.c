@@ -28,6 +28,18 @@ enum {
     WIDEST = 8            /* neighbours of C that are written at a time */
 };
 
+/* Nothing transposes 32-bit operands on load: where one of two must be turned, it had better be
+ * op(A), the engine's right one, of which a lane needs pairs. */
+static bool wants_swap(const struct gemm *gemm) {
+    return gemm->dtype == CLAT_F32 && gemm->trans_a == CLAT_NO_TRANS &&
+           gemm->trans_b == CLAT_NO_TRANS;
+}
+
+/* The problem as the kernel sees it. */
+static struct gemm oriented(const struct gemm *gemm) {
+    return wants_swap(gemm) ? gemm_swapped(gemm) : *gemm;
+}
+
 static const struct engine *engine_of(const struct device *device, const struct gemm *gemm) {
     return engine_find(device, gemm->dtype);
 }
@@ -66,18 +78,21 @@ struct shape_of {
     size_t lefts, rights, sums; /* fragments of a sub-group, sums of a lane */
     size_t line_a, line_b;      /* chunks of a stored line of each tile */
     size_t tile_a, tile_b;      /* chunks of each tile */
+    bool swap;                  /* C is stored transposed */
 };
 
-static struct shape_of shape_of(const struct engine *engine, const struct gemm *gemm,
+static struct shape_of shape_of(const struct engine *engine, const struct gemm *problem,
                                 const int *values) {
+    const struct gemm gemm = oriented(problem);
     const size_t bm = (size_t)values[T_BM], bn = (size_t)values[T_BN], bk = (size_t)values[T_BK];
-    const size_t chunk = engine_chunk(gemm->dtype);
+    const size_t chunk = engine_chunk(gemm.dtype);
     struct shape_of s = {.wm = bm / (size_t)values[T_SUBS_M], .wn = bn / (size_t)values[T_SUBS_N]};
     s.items = (size_t)(values[T_SUBS_M] * values[T_SUBS_N]) * engine->lanes;
     s.lefts = s.wn / engine->m, s.rights = s.wm / engine->n;
     s.sums = s.wm * s.wn / engine->lanes;
-    s.line_a = (gemm->trans_a ? bm : bk) / chunk, s.line_b = (gemm->trans_b ? bk : bn) / chunk;
+    s.line_a = (gemm.trans_a ? bm : bk) / chunk, s.line_b = (gemm.trans_b ? bk : bn) / chunk;
     s.tile_a = bm * bk / chunk, s.tile_b = bn * bk / chunk;
+    s.swap = wants_swap(problem);
     return s;
 }
 
@@ -86,7 +101,9 @@ static size_t local_bytes(const struct device *device, const struct engine *engi
     const struct shape_of s = shape_of(engine, gemm, values);
     const size_t subgroups = s.items / engine->lanes;
     const size_t ring = (size_t)values[T_STAGES] * (s.tile_a + s.tile_b) * 16;
-    const size_t slabs = subgroups * engine->n * (s.wn + SLAB_PADDING) * sizeof(cl_float);
+    const size_t slab =
+        s.swap ? engine->m * (s.wm + SLAB_PADDING) : engine->n * (s.wn + SLAB_PADDING);
+    const size_t slabs = subgroups * slab * sizeof(cl_float);
     return (ring > slabs ? ring : slabs) +
            subgroups * engine_scratch_bytes(device, engine, gemm->dtype, s.lefts, s.rights);
 }
@@ -177,8 +194,8 @@ static double cost_of(const struct device *device, const struct gemm *gemm, cons
 }
 
 static void guess(const struct device *device, const void *problem, int *values) {
-    const struct gemm *gemm = problem;
-    const bool wide = gemm->dtype == CLAT_F32;
+    const struct gemm gemm = oriented(problem);
+    const bool wide = gemm.dtype == CLAT_F32;
     const struct preset *presets = wide ? presets_32 : presets_16;
     const size_t count =
         wide ? sizeof presets_32 / sizeof *presets_32 : sizeof presets_16 / sizeof *presets_16;
@@ -186,10 +203,10 @@ static void guess(const struct device *device, const void *problem, int *values)
     for (size_t i = 0; i < count; i++) {
         int tried[T_COUNT];
         memcpy(tried, presets[i].values, sizeof tried);
-        for (int split = 1; split == 1 || (split <= 16 && gemm->k / (size_t)split >= LEAST_SLICE);
+        for (int split = 1; split == 1 || (split <= 16 && gemm.k / (size_t)split >= LEAST_SLICE);
              split *= 2) {
             tried[T_SPLIT_K] = split;
-            const double cost = cost_of(device, gemm, tried, presets[i].speed);
+            const double cost = cost_of(device, &gemm, tried, presets[i].speed);
             if (!fits(device, problem, tried) || (best > 0 && cost >= best))
                 continue;
             best = cost;
@@ -200,16 +217,16 @@ static void guess(const struct device *device, const void *problem, int *values)
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
-    const struct gemm *gemm = problem;
-    const struct engine *engine = engine_of(device, gemm);
+    const struct gemm gemm = oriented(problem);
+    const struct engine *engine = engine_of(device, &gemm);
     const size_t split = (size_t)values[T_SPLIT_K], bk = (size_t)values[T_BK];
     struct pass *pass = &out->passes[out->n_passes++];
-    gemm_launch_common(gemm, false, out, pass);
-    engine_define(&out->defines, device, engine, gemm->dtype);
-    gemm_launch_tiles(gemm, (size_t)values[T_BM], (size_t)values[T_BN],
-                      shape_of(engine, gemm, values).items, split, pass);
+    gemm_launch_common(&gemm, wants_swap(problem), out, pass);
+    engine_define(&out->defines, device, engine, gemm.dtype);
+    gemm_launch_tiles(&gemm, (size_t)values[T_BM], (size_t)values[T_BN],
+                      shape_of(engine, problem, values).items, split, pass);
     if (split > 1)
-        gemm_launch_split(gemm, round_up(ceil_div(gemm->k, split), bk), split, out);
+        gemm_launch_split(problem, round_up(ceil_div(gemm.k, split), bk), split, out);
     return CLAT_OK;
 }
 
