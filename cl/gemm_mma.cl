@@ -404,9 +404,6 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
 #endif
 }
 
-/* Where a lane's i-th neighbours lie in a slab. */
-#define LINE_AT(lane, i) (((i)*MMA_LANES + (lane)) / (SLAB_WIDTH / WIDE))
-#define ACROSS_AT(lane, i) (((i)*MMA_LANES + (lane)) % (SLAB_WIDTH / WIDE) * WIDE)
 #define SLAB_RUNS (SLAB_LINES * (SLAB_WIDTH / WIDE))
 
 ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const float *x, long row,
@@ -422,7 +419,8 @@ ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const floa
             PUT(o, x[i], row + (SWAP ? i : 0), column + (SWAP ? 0 : i));
 }
 
-/* `whole`: all of the sub-group's part of C is there, and aligned. */
+/* `whole`: all of the sub-group's part of C is there, and aligned. Lanes have as many turns each, so
+ * that compilers unroll what is short. */
 ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_operands *o,
                                const mma_sums *sums, __local float *slab, long row0, long column0,
                                bool aligned, bool whole)
@@ -431,22 +429,28 @@ ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_opera
     {
         leave_sums(self, slab, sums, piece);
         MMA_BARRIER();
-        if (whole && SLAB_RUNS % MMA_LANES == 0)
-            UNROLL for (int i = 0; i < SLAB_RUNS / MMA_LANES; i++)
-            {
-                const int line = LINE_AT(self.lane, i), across = ACROSS_AT(self.lane, i);
-                PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)(slab + line * SLAB_LD + across),
-                         row0 + ROW_AT(piece, line, across), column0 + COLUMN_AT(piece, line, across));
-            }
-        else
-            for (int i = 0; i * MMA_LANES + self.lane < SLAB_RUNS; i++) {
-                const int line = LINE_AT(self.lane, i), across = ACROSS_AT(self.lane, i);
-                finish_edge(o, slab + line * SLAB_LD + across, row0 + ROW_AT(piece, line, across),
-                            column0 + COLUMN_AT(piece, line, across), aligned);
-            }
+        for (int i = self.lane; i < SLAB_RUNS + self.lane; i += MMA_LANES) {
+            const int line = i / (SLAB_WIDTH / WIDE), across = i % (SLAB_WIDTH / WIDE) * WIDE;
+            const long row = row0 + ROW_AT(piece, line, across);
+            const long column = column0 + COLUMN_AT(piece, line, across);
+            __local const float *x = slab + line * SLAB_LD + across;
+            if (SLAB_RUNS % MMA_LANES != 0 && i >= SLAB_RUNS)
+                break;
+            if (whole)
+                PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
+            else
+                finish_edge(o, x, row, column, aligned);
+        }
         MMA_BARRIER();
     }
 }
+
+/* Activations that are worth a way of their own for whole tiles; others take so long, and so many
+ * registers, that one is enough. */
+#define SHORT_none 1
+#define SHORT_relu 1
+#define SHORT_gelu 0
+#define SHORT_silu 0
 
 ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_operands *o,
                                const mma_sums *sums, __local float *slabs, long row0, long column0)
@@ -455,7 +459,7 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
     const bool whole = aligned && o->m - row0 >= BM && o->n - column0 >= BN;
     __local float *slab = slabs + self.index * SLAB_LINES * SLAB_LD;
     row0 += self.index / SUBS_N * WM, column0 += self.index % SUBS_N * WN;
-    if (whole && o->beta == 0) {
+    if (PASTE(SHORT_, ACTIVATION) && whole && o->beta == 0) {
         struct gemm_operands fresh = *o; /* nothing of C is read */
         fresh.beta = 0;
         finish_part(self, &fresh, sums, slab, row0, column0, true, true);

@@ -171,8 +171,8 @@ static const struct preset presets_32[] = {
 };
 
 /* In multiply-adds of 16-bit operands by one compute unit that is fully used. */
-static const double SPLIT_COST = 5e6, /* another launch */
-    SPLIT_SUM_COST = 4;               /* a sum's way to the workspace and back, by all units */
+static const double SPLIT_COST = 12e6, /* another launch */
+    SPLIT_SUM_COST = 4;                /* a sum's way to the workspace and back, by all units */
 
 enum { LEAST_SLICE = 256 }; /* of k, for one of the work-groups that share it */
 
