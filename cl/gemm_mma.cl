@@ -24,8 +24,8 @@
  * Contract (tunables): BM, BN, BK the tile, SUBS_M, SUBS_N sub-groups down and across, STAGES pairs
  * of tiles (2 where MMA_ASYNC is 0), GROUP rows of tiles walked together so that neighbours share B
  * in the cache, SPLIT_K work-groups that share the k of a tile. See mma/mma.clh for the engine, gemm.clh for the variant. The host sees to it that
- * sub-groups divide the tile into fragments, that BK is an even number of them, and that a pass of
- * all work-items, a chunk each, is a number of whole lines of either tile and divides it.
+ * sub-groups divide the tile into fragments, that BK is an even number of them, and that all
+ * work-items, a chunk each, are whole lines of a strip of either tile, of which there are enough.
  */
 #if !defined(BM) || !defined(BN) || !defined(BK) || !defined(SUBS_M) || !defined(SUBS_N) ||        \
     !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
@@ -112,8 +112,16 @@ DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS, LOADV_ALIGNED, STORE_WIDE)
 
 /* ---- global memory -> local memory ---- */
 
-/* A tile comes in as it is stored. One work-item after the other takes a chunk, line by line; the
- * same work-item's next chunk is a pass, that is ITEMS / chunks lines, below. */
+/* A tile comes in as it is stored. Work-items take a strip of chunks, as wide as a power of two that
+ * divides the lines, as many lines at a time as they are enough for: all strips of these, then the
+ * lines below. */
+#define STRIP(chunks) ((chunks) & -(chunks))
+#define STRIPS(chunks) ((chunks) / STRIP(chunks))
+
+/* Line and chunk of a work-item's i-th chunk, seen from its first. */
+#define DOWN(chunks, i) ((i) / STRIPS(chunks) * (ITEMS / STRIP(chunks)))
+#define ACROSS(chunks, i) ((i) % STRIPS(chunks) * STRIP(chunks))
+
 struct stream {
     __global const element *next; /* this work-item's first chunk of the next tile */
     long ld, step;                /* step: from tile to tile */
@@ -125,7 +133,7 @@ ALWAYS_INLINE struct stream open_stream(__global const element *tile, long ld, l
                                         int chunks, bool inside)
 {
     struct stream s;
-    s.line = get_local_id(0) / chunks, s.chunk = get_local_id(0) % chunks;
+    s.line = get_local_id(0) / STRIP(chunks), s.chunk = get_local_id(0) % STRIP(chunks);
     s.next = tile + s.line * ld + s.chunk * MMA_CHUNK;
     s.ld = ld, s.step = step;
     s.aligned = (((size_t)tile | (size_t)(ld * sizeof(element))) % 16) == 0;
@@ -145,34 +153,38 @@ ALWAYS_INLINE struct stream open_b(const struct gemm_operands *o, long column)
                        CHUNKS_B, o->n - column >= BN);
 }
 
-/* How many bytes of the chunk `pass` lines below lie inside, where lines x columns are left. */
-ALWAYS_INLINE int bytes_inside(const struct stream *s, int pass, long lines, long columns)
+/* Where a work-item's i-th chunk comes from, and where it goes. */
+#define CHUNK_FROM(s, chunks, i)                                                                   \
+    ((s)->next + DOWN(chunks, i) * (s)->ld + ACROSS(chunks, i) * MMA_CHUNK)
+#define CHUNK_TO(s, chunks, i)                                                                     \
+    MMA_AT(chunks, (s)->line + DOWN(chunks, i), (s)->chunk + ACROSS(chunks, i))
+
+/* How many bytes of it lie inside, where lines x columns are left. */
+ALWAYS_INLINE int bytes_inside(const struct stream *s, int chunks, int i, long lines, long columns)
 {
-    const long inside = s->line + pass < lines ? columns - s->chunk * MMA_CHUNK : 0;
+    const long left = columns - (s->chunk + ACROSS(chunks, i)) * MMA_CHUNK;
+    const long inside = s->line + DOWN(chunks, i) < lines ? left : 0;
     return (int)clamp(inside, 0L, (long)MMA_CHUNK) * (int)sizeof(element);
 }
 
 /* Takes the next tile, all of which is there and aligned; or of which lines x columns are left. */
 ALWAYS_INLINE void copy_whole_tile(__local uint4 *tile, struct stream *s, int count, int chunks)
 {
-    const int pass = ITEMS / chunks;
     UNROLL for (int i = 0; i < count; i++)
-        mma_copy(tile + MMA_AT(chunks, s->line + i * pass, s->chunk), s->next + i * pass * s->ld);
+        mma_copy(tile + CHUNK_TO(s, chunks, i), CHUNK_FROM(s, chunks, i));
     s->next += s->step;
 }
 
 ALWAYS_INLINE void copy_tile(__local uint4 *tile, struct stream *s, int count, int chunks,
                              long lines, long columns)
 {
-    const int pass = ITEMS / chunks;
     for (int i = 0; i < count; i++) {
-        __local uint4 *to = tile + MMA_AT(chunks, s->line + i * pass, s->chunk);
-        const int bytes = bytes_inside(s, i * pass, lines, columns);
-        __global const element *from = bytes > 0 ? s->next + i * pass * s->ld : s->next;
+        const int bytes = bytes_inside(s, chunks, i, lines, columns);
+        __global const element *from = bytes > 0 ? CHUNK_FROM(s, chunks, i) : s->next;
         if (s->aligned)
-            mma_copy_part(to, from, bytes);
+            mma_copy_part(tile + CHUNK_TO(s, chunks, i), from, bytes);
         else
-            *to = mma_part(from, bytes);
+            tile[CHUNK_TO(s, chunks, i)] = mma_part(from, bytes);
     }
     s->next += s->step;
 }
@@ -181,22 +193,20 @@ ALWAYS_INLINE void copy_tile(__local uint4 *tile, struct stream *s, int count, i
 ALWAYS_INLINE void fetch_tile(uint4 *kept, struct stream *s, int count, int chunks, long lines,
                               long columns, bool whole)
 {
-    const int pass = ITEMS / chunks;
     if (whole)
         UNROLL for (int i = 0; i < count; i++)
-            kept[i] = *(__global const uint4 *)(s->next + i * pass * s->ld);
+            kept[i] = *(__global const uint4 *)CHUNK_FROM(s, chunks, i);
     else
         UNROLL for (int i = 0; i < count; i++)
-            kept[i] = mma_part(s->next + i * pass * s->ld,
-                               bytes_inside(s, i * pass, lines, columns));
+            kept[i] = mma_part(CHUNK_FROM(s, chunks, i),
+                               bytes_inside(s, chunks, i, lines, columns));
     s->next += s->step;
 }
 
 ALWAYS_INLINE void keep_tile(__local uint4 *tile, const uint4 *kept, const struct stream *s,
                              int count, int chunks)
 {
-    UNROLL for (int i = 0; i < count; i++)
-        tile[MMA_AT(chunks, s->line + i * (ITEMS / chunks), s->chunk)] = kept[i];
+    UNROLL for (int i = 0; i < count; i++) tile[CHUNK_TO(s, chunks, i)] = kept[i];
 }
 
 /* What came as lines of k becomes lines along k. */
@@ -206,11 +216,11 @@ ALWAYS_INLINE void keep_tile_turned(__local uint4 *tile, const uint4 *kept, cons
     __local ushort *to = (__local ushort *)tile;
     UNROLL for (int i = 0; i < count; i++)
     {
-        const int k = s->line + i * (ITEMS / chunks);
+        const int k = s->line + DOWN(chunks, i), line = (s->chunk + ACROSS(chunks, i)) * 8;
         ushort x[8];
         VSTORE(8, as_ushort8(kept[i]), x);
         UNROLL for (int j = 0; j < 8; j++)
-            to[MMA_AT(BK / 8, s->chunk * 8 + j, k / 8) * 8 + k % 8] = x[j];
+            to[MMA_AT(BK / 8, line + j, k / 8) * 8 + k % 8] = x[j];
     }
 }
 
@@ -406,6 +416,10 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
 
 #define SLAB_RUNS (SLAB_LINES * (SLAB_WIDTH / WIDE))
 
+/* Where a lane's i-th neighbours lie in a slab. */
+#define LINE_AT(lane, i) (((i)*MMA_LANES + (lane)) / (SLAB_WIDTH / WIDE))
+#define ACROSS_AT(lane, i) (((i)*MMA_LANES + (lane)) % (SLAB_WIDTH / WIDE) * WIDE)
+
 ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const float *x, long row,
                                long column, bool aligned)
 {
@@ -419,8 +433,7 @@ ALWAYS_INLINE void finish_edge(const struct gemm_operands *o, __local const floa
             PUT(o, x[i], row + (SWAP ? i : 0), column + (SWAP ? 0 : i));
 }
 
-/* `whole`: all of the sub-group's part of C is there, and aligned. Lanes have as many turns each, so
- * that compilers unroll what is short. */
+/* `whole`: all of the sub-group's part of C is there, and aligned. */
 ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_operands *o,
                                const mma_sums *sums, __local float *slab, long row0, long column0,
                                bool aligned, bool whole)
@@ -429,24 +442,26 @@ ALWAYS_INLINE void finish_part(struct mma_subgroup self, const struct gemm_opera
     {
         leave_sums(self, slab, sums, piece);
         MMA_BARRIER();
-        for (int i = self.lane; i < SLAB_RUNS + self.lane; i += MMA_LANES) {
-            const int line = i / (SLAB_WIDTH / WIDE), across = i % (SLAB_WIDTH / WIDE) * WIDE;
-            const long row = row0 + ROW_AT(piece, line, across);
-            const long column = column0 + COLUMN_AT(piece, line, across);
-            __local const float *x = slab + line * SLAB_LD + across;
-            if (SLAB_RUNS % MMA_LANES != 0 && i >= SLAB_RUNS)
-                break;
-            if (whole)
-                PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)x, row, column);
-            else
-                finish_edge(o, x, row, column, aligned);
-        }
+        if (whole && SLAB_RUNS % MMA_LANES == 0)
+            UNROLL for (int i = 0; i < SLAB_RUNS / MMA_LANES; i++)
+            {
+                const int line = LINE_AT(self.lane, i), across = ACROSS_AT(self.lane, i);
+                PUT_WIDE(o, *(__local const VECTOR(float, WIDE) *)(slab + line * SLAB_LD + across),
+                         row0 + ROW_AT(piece, line, across),
+                         column0 + COLUMN_AT(piece, line, across));
+            }
+        else
+            for (int i = 0; i * MMA_LANES + self.lane < SLAB_RUNS; i++) {
+                const int line = LINE_AT(self.lane, i), across = ACROSS_AT(self.lane, i);
+                finish_edge(o, slab + line * SLAB_LD + across, row0 + ROW_AT(piece, line, across),
+                            column0 + COLUMN_AT(piece, line, across), aligned);
+            }
         MMA_BARRIER();
     }
 }
 
 /* Activations that are worth a way of their own for whole tiles; others take so long, and so many
- * registers, that one is enough. */
+ * registers, that one is enough. So it is where chunks on their way take registers too. */
 #define SHORT_none 1
 #define SHORT_relu 1
 #define SHORT_gelu 0
@@ -459,7 +474,7 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
     const bool whole = aligned && o->m - row0 >= BM && o->n - column0 >= BN;
     __local float *slab = slabs + self.index * SLAB_LINES * SLAB_LD;
     row0 += self.index / SUBS_N * WM, column0 += self.index % SUBS_N * WN;
-    if (PASTE(SHORT_, ACTIVATION) && whole && o->beta == 0) {
+    if (MMA_ASYNC && PASTE(SHORT_, ACTIVATION) && whole && o->beta == 0) {
         struct gemm_operands fresh = *o; /* nothing of C is read */
         fresh.beta = 0;
         finish_part(self, &fresh, sums, slab, row0, column0, true, true);

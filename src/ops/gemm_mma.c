@@ -9,8 +9,8 @@
 #include <string.h>
 
 #define GEMM_MMA_TUNABLES(X)                                                                       \
-    X(BM, "rows of C for one work-group", 64, 16, 32, 64, 128, 256)                                \
-    X(BN, "columns of C for one work-group", 64, 16, 32, 64, 128, 256)                             \
+    X(BM, "rows of C for one work-group", 64, 16, 32, 64, 96, 128, 192, 256)                       \
+    X(BN, "columns of C for one work-group", 64, 16, 32, 64, 96, 128, 192, 256)                    \
     X(BK, "depth of a step", 32, 16, 32, 64)                                                       \
     X(SUBS_M, "sub-groups down", 2, 1, 2, 4, 8)                                                    \
     X(SUBS_N, "sub-groups across", 2, 1, 2, 4, 8)                                                  \
@@ -117,9 +117,10 @@ static size_t registers(const struct engine *engine, const struct gemm *gemm,
            (engine->async ? 2 * fragments : fragments + (s->tile_a + s->tile_b) / s->items * 4);
 }
 
-/* A pass of all work-items is a number of whole lines of the tile, and divides it. */
+/* All work-items are whole lines of a strip of the tile, of which there are enough. */
 static bool divides(size_t items, size_t line, size_t tile) {
-    return line > 0 && items % line == 0 && tile % items == 0;
+    const size_t strip = line & -line;
+    return line > 0 && items % strip == 0 && tile / line * strip % items == 0;
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
@@ -150,6 +151,7 @@ struct preset {
 
 static const struct preset presets_16[] = {
     {{128, 256, 64, 2, 4, 3, 16}, 1.0}, {{128, 256, 32, 2, 4, 4, 16}, 0.98},
+    {{128, 192, 64, 2, 4, 3, 16}, .95}, {{96, 192, 64, 2, 4, 3, 16}, .85},
     {{128, 128, 64, 2, 2, 3, 16}, .96}, {{128, 128, 32, 2, 2, 4, 16}, .93},
     {{128, 128, 32, 4, 2, 2, 8}, 0.9},  {{128, 128, 32, 4, 4, 2, 8}, 0.8},
     {{64, 128, 64, 2, 2, 3, 8}, 0.8},   {{128, 64, 64, 2, 2, 3, 8}, 0.7},
@@ -163,6 +165,7 @@ static const struct preset presets_16[] = {
 
 static const struct preset presets_32[] = {
     {{128, 256, 32, 2, 4, 4, 16}, 1.0}, {{128, 256, 16, 2, 4, 6, 16}, 0.96},
+    {{128, 192, 32, 2, 4, 4, 16}, .95}, {{96, 192, 32, 2, 4, 3, 16}, .87},
     {{128, 128, 32, 2, 2, 3, 16}, .96}, {{128, 128, 16, 2, 2, 4, 16}, .9},
     {{64, 128, 32, 2, 2, 3, 8}, 0.8},   {{64, 128, 16, 2, 2, 4, 8}, 0.75},
     {{64, 64, 32, 2, 2, 4, 8}, 0.6},    {{32, 64, 32, 1, 4, 4, 8}, 0.4},
