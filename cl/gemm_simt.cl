@@ -23,8 +23,7 @@
  * Where C has too few tiles to keep a GPU busy, SLICES times as many work-items share a tile: each
  * multiplies its part of every step, and the first ones collect the sums in the end.
  *
- * Where even that leaves compute units idle, SPLIT_K work-groups share the k of a tile: they leave
- * their sums in the workspace, and the kernel reduce adds them up.
+ * Where even that leaves compute units idle, SPLIT_K work-groups share the k of a tile.
  *
  * Contract (tunables): BM, BN, BK the tile, TM, TN elements per work-item, SLICES of each step's k,
  * SPLIT_K of all k, PAD fragments of four added to each row of a local tile against bank conflicts,
@@ -73,6 +72,8 @@ typedef VECTOR(REAL(DTYPE), CHUNK) chunk;
 DEFINE_FINISH(1)
 #define DEFINE_FINISH_FRAGMENT(n) DEFINE_FINISH_ALIGNED(n)
 DEFINE_FINISH_FRAGMENT(FN)
+
+#include "gemm_split.clh"
 
 /* ---- global memory -> registers -> local memory ---- */
 
@@ -316,13 +317,10 @@ ALWAYS_INLINE void collect_slices(fragment_b (*sum)[TN / FN], __local real *tile
 
 /* Where a work-group's results go. */
 #if SPLIT_K > 1
-#define WORKSPACE_PARAMETER , __global real *restrict workspace
-#define PUT(o, x, row, column) ((o)->sums[(row) * (o)->n + (column)] = (x))
-#define PUT_ALIGNED(o, x, row, column)                                                             \
-    (*(__global fragment_b *)((o)->sums + (row) * (o)->n + (column)) = (x))
+#define PUT(o, x, row, column) (*SUMS_AT(o, row, column) = (x))
+#define PUT_ALIGNED(o, x, row, column) (*(__global fragment_b *)SUMS_AT(o, row, column) = (x))
 #define IS_ALIGNED(o) ((o)->n % FN == 0)
 #else
-#define WORKSPACE_PARAMETER
 #define PUT(o, x, row, column) FINISH(1)(o, x, row, column)
 #define PUT_ALIGNED(o, x, row, column) FINISH_ALIGNED(FN)(o, x, row, column)
 #define IS_ALIGNED(o)                                                                              \
@@ -354,15 +352,6 @@ ALWAYS_INLINE void finish_tile(const struct gemm_operands *o, fragment_b (*sum)[
     }
 }
 
-/* Leaves one slice of k. */
-static inline void take_slice(struct gemm_operands *o, long slice, long depth)
-{
-    const long first = min(slice * depth, o->k);
-    o->a += first * (TRANS_A ? o->lda : 1);
-    o->b += first * (TRANS_B ? 1 : o->ldb);
-    o->k = min(depth, o->k - first);
-}
-
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS
                                                                              WORKSPACE_PARAMETER)
 {
@@ -381,10 +370,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
 
     for (long n = get_group_id(1); n < p.batch * SPLIT_K; n += get_num_groups(1)) {
         GEMM_OPERANDS(o, n / SPLIT_K);
-#if SPLIT_K > 1
-        take_slice(&o, n % SPLIT_K, p.slice_k);
-        o.sums = workspace + n * o.m * o.n;
-#endif
+        TAKE_SLICE(o, n);
         struct staged g;
         fragment_b sum[TM][TN / FN];
         UNROLL for (int i = 0; i < TM; i++)
@@ -402,20 +388,3 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
             finish_tile(&o, sum, row, column, item_m, item_n);
     }
 }
-
-#if SPLIT_K > 1
-/* One work-item for each element of C. */
-__kernel void reduce(GEMM_PARAMETERS WORKSPACE_PARAMETER)
-{
-    for (long batch = get_group_id(1); batch < p.batch; batch += get_num_groups(1)) {
-        GEMM_OPERANDS(o, batch);
-        const long at = get_global_id(0), count = o.m * o.n;
-        real sum = 0;
-        if (at >= count)
-            return;
-        for (int slice = 0; slice < SPLIT_K; slice++)
-            sum += workspace[(batch * SPLIT_K + slice) * count + at];
-        FINISH(1)(&o, sum, at / o.n, at % o.n);
-    }
-}
-#endif

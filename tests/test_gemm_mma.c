@@ -31,17 +31,24 @@ struct target {
 #define MFMA "BM=32 BN=32 BK=32 SUBS_M=1 SUBS_N=2 STAGES=2 GROUP=4"
 #define WMMA "BM=32 BN=32 BK=32 SUBS_M=2 SUBS_N=1 STAGES=2 GROUP=1"
 
-/* Every engine loads either operand plain and turned. */
+/* Lines of several strips of chunks. */
+#define NV80_STRIPS "BM=96 BN=96 BK=32 SUBS_M=2 SUBS_N=2 STAGES=3 GROUP=1"
+#define MFMA_STRIPS "BM=96 BN=96 BK=32 SUBS_M=1 SUBS_N=2 STAGES=2 GROUP=1"
+
+/* Every engine loads either operand plain and turned. f32 has C transposed where neither is
+ * transposed. */
 static const struct target targets[] = {
-    {"nv_sm80", CLAT_F16, 0, 0, NV80},        {"nv_sm80", CLAT_F16, 1, 1, NV80},
-    {"nv_sm80", CLAT_BF16, 0, 1, NV80},       {"nv_sm80", CLAT_BF16, 1, 0, NV80},
-    {"nv_sm80", CLAT_F32, 0, 0, TF32},        {"nv_sm80", CLAT_F32, 1, 1, TF32},
-    {"nv_sm75", CLAT_F16, 0, 1, NV75},        {"nv_sm75", CLAT_F16, 1, 0, NV75},
-    {"intel_dpas16", CLAT_F16, 0, 0, DPAS16}, {"intel_dpas16", CLAT_BF16, 1, 1, DPAS16},
-    {"intel_dpas8", CLAT_BF16, 0, 0, DPAS8},  {"intel_dpas8", CLAT_F16, 1, 1, DPAS8},
-    {"amd_mfma", CLAT_F16, 0, 1, MFMA},       {"amd_mfma", CLAT_BF16, 1, 0, MFMA},
-    {"amd_wmma12", CLAT_BF16, 0, 1, WMMA},    {"amd_wmma12", CLAT_F16, 1, 0, WMMA},
-    {"amd_wmma11", CLAT_F16, 0, 0, WMMA},     {"amd_wmma11", CLAT_BF16, 1, 1, WMMA},
+    {"nv_sm80", CLAT_F16, 0, 0, NV80},         {"nv_sm80", CLAT_F16, 1, 1, NV80},
+    {"nv_sm80", CLAT_BF16, 0, 1, NV80},        {"nv_sm80", CLAT_BF16, 1, 0, NV80},
+    {"nv_sm80", CLAT_F32, 0, 0, TF32},         {"nv_sm80", CLAT_F32, 1, 1, TF32},
+    {"nv_sm75", CLAT_F16, 0, 1, NV75},         {"nv_sm75", CLAT_F16, 1, 0, NV75},
+    {"intel_dpas16", CLAT_F16, 0, 0, DPAS16},  {"intel_dpas16", CLAT_BF16, 1, 1, DPAS16},
+    {"intel_dpas8", CLAT_BF16, 0, 0, DPAS8},   {"intel_dpas8", CLAT_F16, 1, 1, DPAS8},
+    {"amd_mfma", CLAT_F16, 0, 1, MFMA},        {"amd_mfma", CLAT_BF16, 1, 0, MFMA},
+    {"amd_wmma12", CLAT_BF16, 0, 1, WMMA},     {"amd_wmma12", CLAT_F16, 1, 0, WMMA},
+    {"amd_wmma11", CLAT_F16, 0, 0, WMMA},      {"amd_wmma11", CLAT_BF16, 1, 1, WMMA},
+    {"nv_sm80", CLAT_F32, 1, 0, TF32},         {"nv_sm80", CLAT_BF16, 1, 0, NV80_STRIPS},
+    {"amd_mfma", CLAT_F16, 1, 0, MFMA_STRIPS},
 };
 
 /* Nothing, ones, edges, whole tiles, several steps; leading dimensions whose lines are aligned to
@@ -49,8 +56,8 @@ static const struct target targets[] = {
 static const struct {
     size_t m, n, k, padding;
 } shapes[] = {
-    {5, 3, 0, 0},     {1, 1, 1, 0},    {1, 33, 17, 3},   {64, 64, 96, 0},
-    {40, 72, 104, 8}, {33, 31, 65, 1}, {67, 41, 130, 6}, {24, 8, 200, 0},
+    {5, 3, 0, 0},    {1, 1, 1, 0},     {1, 33, 17, 3},  {64, 64, 96, 0},   {40, 72, 104, 8},
+    {33, 31, 65, 1}, {67, 41, 130, 6}, {24, 8, 200, 0}, {96, 104, 136, 0},
 };
 
 /* Plans are cached by problem, which knows nothing of emulated engines. */
@@ -120,6 +127,34 @@ static void test_batches(void **state) {
         gemm_check("batch, not aligned", &problem, false);
         problem.batching = CLAT_BATCH_OFFSETS;
         gemm_check_offsets("offsets", &problem);
+    }
+    use_engine(NULL);
+}
+
+/* Slices of k of all sizes, empty ones too, and a batch of them; the sums of whole lines of C and
+ * of odd ones, with all that comes after. */
+static void test_split(void **state) {
+    static const struct {
+        const char *tunables;
+        unsigned target;
+    } runs[] = {
+        {NV80 " SPLIT_K=4", 0},  {TF32 " SPLIT_K=2", 4},   {TF32 " SPLIT_K=16", 5},
+        {MFMA " SPLIT_K=4", 13}, {DPAS8 " SPLIT_K=2", 11},
+    };
+    static const size_t depths[] = {0, 5, 200};
+    (void)state;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        use_engine(targets[runs[i].target].engine);
+        for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
+            const bool odd = (i + d) % 2 != 0;
+            clat_gemm_problem problem =
+                make_problem(&targets[runs[i].target], 40, odd ? 67 : 72, depths[d], odd);
+            problem.tunables = runs[i].tunables;
+            problem.bias = i == 1 ? CLAT_BIAS_ROW : CLAT_BIAS_COLUMN;
+            problem.activation = i == 0 ? CLAT_ACT_NONE : CLAT_ACT_RELU;
+            problem.batch = 1 + d;
+            gemm_check("split", &problem, odd);
+        }
     }
     use_engine(NULL);
 }
@@ -269,6 +304,7 @@ int main(void) {
     }
     harness_add("epilogues", test_epilogues, NULL);
     harness_add("batches", test_batches, NULL);
+    harness_add("split", test_split, NULL);
     harness_add("column-major", test_column_major, NULL);
     harness_add("declined", test_declined, NULL);
     harness_add("denormals", test_denormals, NULL);

@@ -230,15 +230,10 @@ static double element_of(const struct run *run, unsigned at, unsigned item, unsi
 
 /* ---- what each register must hold ---- */
 
-/* Where row r of fragment i of left, or column c of one of right, is among those of a sub-group.
- * Turned loads of tf32 deal them out: rows in turn, columns in pairs, c and c + 8 of a fragment. */
-static unsigned row_of(const struct run *run, bool turned, unsigned i, unsigned r) {
-    return turned && run->it->dtype == CLAT_F32 ? r * LEFTS + i : i * run->it->engine->m + r;
-}
-
+/* Where column c of fragment i of right is among those of a sub-group. In turned loads of tf32, c
+ * and c + 8 of a fragment are neighbours. */
 static unsigned column_of(const struct run *run, bool turned, unsigned i, unsigned c) {
-    return turned && run->it->dtype == CLAT_F32 ? c % 8 * 2 * RIGHTS + 2 * i + c / 8
-                                                : i * run->it->engine->n + c;
+    return i * run->it->engine->n + (turned && run->it->dtype == CLAT_F32 ? c % 8 * 2 + c / 8 : c);
 }
 
 static void check_operand(struct run *run, const char *what, bool left, bool turned) {
@@ -251,7 +246,7 @@ static void check_operand(struct run *run, const char *what, bool left, bool tur
             for (unsigned e = 0; e < elements; e++) {
                 const unsigned lane = item % lanes, subgroup = left ? 0 : item / lanes;
                 const struct place at = left ? layout->left(lane, e) : layout->right(lane, e);
-                const unsigned line = left ? row_of(run, turned, i, at.line)
+                const unsigned line = left ? i * run->it->engine->m + at.line
                                            : subgroup * RIGHTS * run->it->engine->n +
                                                  column_of(run, turned, i, at.line);
                 const double *from = left ? run->left : run->right;
@@ -270,7 +265,7 @@ static void check_sums(struct run *run, const char *what, bool turned) {
         for (unsigned i = 0; i < layout->sums; i++, run->at++)
             for (unsigned item = 0; item < run->items; item++) {
                 const struct sum_place at = layout->sum(item % engine->lanes, i);
-                const unsigned row = row_of(run, turned, ij / RIGHTS, at.row);
+                const unsigned row = ij / RIGHTS * engine->m + at.row;
                 const unsigned column = item / engine->lanes * RIGHTS * engine->n +
                                         column_of(run, turned, ij % RIGHTS, at.column);
                 const size_t index = column * run->rows + row;

@@ -138,6 +138,33 @@ void gemm_launch_tiles(const struct gemm *gemm, size_t bm, size_t bn, size_t ite
     pass->global[1] = smaller(gemm->batch * shares, GEMM_MAX_GRID_Y);
 }
 
+enum { REDUCE_ITEMS = 64 };
+
+/* 0 where k is not split. */
+static double split_bytes(const struct gemm *gemm, size_t split) {
+    const double sums = (double)gemm->m * (double)gemm->n * (double)gemm->batch * (double)split;
+    return split > 1 ? sums * (double)gemm_real_bytes(gemm) : 0;
+}
+
+bool gemm_may_split(const struct device *device, const struct gemm *gemm, size_t split) {
+    return split_bytes(gemm, split) <= (double)device->max_alloc_bytes / 4;
+}
+
+void gemm_launch_split(const struct gemm *gemm, size_t depth, size_t split, struct launch *out) {
+    struct pass *first = &out->passes[0], *reduce = &out->passes[out->n_passes++];
+    struct gemm_params params;
+    memcpy(&params, out->params, sizeof params);
+    params.slice_k = (gemm_size)depth;
+    memcpy(out->params, &params, sizeof params);
+    out->workspace_bytes = (size_t)split_bytes(gemm, split);
+    pass_arg(first, ARG_WORKSPACE, 0, 0);
+    *reduce = *first;
+    reduce->kernel = "reduce";
+    reduce->local[0] = REDUCE_ITEMS;
+    reduce->global[0] = round_up(gemm->m * ceil_div(gemm->n, 4), REDUCE_ITEMS);
+    reduce->global[1] = smaller(gemm->batch, GEMM_MAX_GRID_Y);
+}
+
 /* ---- running */
 
 /* The caller's arguments with column-major's swap undone. */

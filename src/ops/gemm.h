@@ -71,6 +71,11 @@ void gemm_launch_tiles(const struct gemm *gemm, size_t bm, size_t bn, size_t ite
 
 enum { GEMM_MAX_GRID_Y = 65535 };
 
+/* Whether the sums of so many slices of k leave room in the workspace, and the pass that adds them
+ * up, of slices `depth` deep: cl/gemm_split.clh. */
+bool gemm_may_split(const struct device *device, const struct gemm *gemm, size_t split);
+void gemm_launch_split(const struct gemm *gemm, size_t depth, size_t split, struct launch *out);
+
 /* The refusal that all implementations share: f64 on a device without. */
 bool gemm_supports_dtype(const struct device *device, const struct gemm *gemm,
                          char why[OP_WHY_BYTES]);

@@ -22,10 +22,9 @@ enum { GEMM_SIMT_TUNABLES(TUNABLE_INDEX) T_COUNT };
 static const struct tunable tunables[] = {GEMM_SIMT_TUNABLES(TUNABLE_ROW)};
 
 enum {
-    CHUNK = 4,              /* elements a work-item loads at a time */
-    MIN_ITEMS = 32,         /* smaller work-groups leave most of a GPU idle */
-    MAX_ACCUMULATORS = 128, /* 32-bit registers for sums */
-    REDUCE_ITEMS = 64
+    CHUNK = 4,             /* elements a work-item loads at a time */
+    MIN_ITEMS = 32,        /* smaller work-groups leave most of a GPU idle */
+    MAX_ACCUMULATORS = 128 /* 32-bit registers for sums */
 };
 
 static size_t work_items(const int *values) {
@@ -34,11 +33,6 @@ static size_t work_items(const int *values) {
 
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     return gemm_supports_dtype(device, problem, why);
-}
-
-/* Sums of all slices; 0 where k is not split. */
-static double workspace_elements(const struct gemm *gemm, size_t split) {
-    return split > 1 ? (double)gemm->m * (double)gemm->n * (double)gemm->batch * (double)split : 0;
 }
 
 /* Whether work-items that each take a chunk of a line after the other fill whole rows of a tile. */
@@ -72,8 +66,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
            shares_tile(items, bn, bk) &&
            tm * tn * real / sizeof(float) <= most_accumulators(device) && collected <= tiles &&
            tiles * real <= device->local_bytes &&
-           workspace_elements(problem, (size_t)values[T_SPLIT_K]) * (double)real <=
-               (double)device->max_alloc_bytes / 4;
+           gemm_may_split(device, problem, (size_t)values[T_SPLIT_K]);
 }
 
 /* ---- good values ---- */
@@ -87,11 +80,11 @@ static const struct choice {
     {{256, 128, 16, 16, 8, 1, 1, 0, 8}, 1.00}, {{256, 128, 8, 16, 8, 1, 1, 1, 8}, 0.97},
     {{128, 128, 16, 8, 8, 1, 1, 0, 8}, 0.94},  {{128, 128, 8, 8, 8, 1, 1, 1, 8}, 0.86},
     {{64, 128, 16, 8, 8, 1, 1, 1, 8}, 0.90},   {{64, 128, 8, 8, 8, 1, 1, 1, 8}, 0.84},
-    {{128, 64, 16, 8, 8, 2, 1, 1, 8}, 0.84},   {{64, 64, 32, 8, 8, 4, 1, 1, 8}, 0.75},
-    {{64, 64, 16, 8, 8, 2, 1, 1, 8}, 0.75},    {{64, 64, 16, 8, 4, 1, 1, 1, 8}, 0.70},
-    {{64, 64, 8, 8, 4, 1, 1, 1, 8}, 0.65},     {{64, 32, 32, 4, 4, 1, 1, 1, 8}, 0.45},
-    {{32, 32, 32, 4, 4, 4, 1, 1, 8}, 0.40},    {{32, 32, 16, 4, 2, 1, 1, 1, 8}, 0.30},
-    {{32, 32, 8, 4, 4, 1, 1, 1, 8}, 0.40},
+    {{64, 128, 32, 8, 4, 1, 1, 0, 8}, 0.86},   {{128, 64, 16, 8, 8, 2, 1, 1, 8}, 0.84},
+    {{64, 64, 32, 8, 8, 4, 1, 1, 8}, 0.75},    {{64, 64, 16, 8, 8, 2, 1, 1, 8}, 0.75},
+    {{64, 64, 16, 8, 4, 1, 1, 1, 8}, 0.70},    {{64, 64, 8, 8, 4, 1, 1, 1, 8}, 0.65},
+    {{64, 32, 32, 4, 4, 1, 1, 1, 8}, 0.45},    {{32, 32, 32, 4, 4, 4, 1, 1, 8}, 0.40},
+    {{32, 32, 16, 4, 2, 1, 1, 1, 8}, 0.30},    {{32, 32, 8, 4, 4, 1, 1, 1, 8}, 0.40},
 };
 
 enum { CHOICES = sizeof choices / sizeof *choices };
@@ -147,22 +140,6 @@ static void guess(const struct device *device, const void *problem, int *values)
     }
 }
 
-/* The pass that adds up what work-groups left of slices of k. */
-static void add_reduction(const struct gemm *gemm, size_t depth, size_t split, struct launch *out) {
-    struct pass *first = &out->passes[0], *reduce = &out->passes[out->n_passes++];
-    struct gemm_params params;
-    memcpy(&params, out->params, sizeof params);
-    params.slice_k = (gemm_size)depth;
-    memcpy(out->params, &params, sizeof params);
-    out->workspace_bytes = (size_t)(workspace_elements(gemm, split)) * gemm_real_bytes(gemm);
-    pass_arg(first, ARG_WORKSPACE, 0, 0);
-    *reduce = *first;
-    reduce->kernel = "reduce";
-    reduce->local[0] = REDUCE_ITEMS;
-    reduce->global[0] = round_up(gemm->m * gemm->n, REDUCE_ITEMS);
-    reduce->global[1] = smaller(gemm->batch, GEMM_MAX_GRID_Y);
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     (void)device;
@@ -173,7 +150,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     gemm_launch_tiles(gemm, (size_t)values[T_BM], (size_t)values[T_BN], work_items(values), split,
                       pass);
     if (split > 1)
-        add_reduction(gemm, round_up(ceil_div(gemm->k, split), bk), split, out);
+        gemm_launch_split(gemm, round_up(ceil_div(gemm->k, split), bk), split, out);
     return CLAT_OK;
 }
 
