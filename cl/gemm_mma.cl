@@ -324,7 +324,7 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
     {
         __local float *to = slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD +
                             COLUMN_OF(0, MMA_SUM_ROW(self.lane, s));
-        UNROLL for (int i = 0; i < LEFTS; i++) to[i] = sums[i * RIGHTS].x[s];
+        UNROLL for (int i = 0; i < LEFTS; i++) to[i] = sums[i].x[s];
     }
 #else
     UNROLL for (int i = 0; i < LEFTS; i++)
@@ -333,7 +333,7 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
         typedef VECTOR(float, MMA_SUM_RUN) run;
         *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD +
                          COLUMN_OF(i, MMA_SUM_ROW(self.lane, s))) =
-            VLOAD(MMA_SUM_RUN, sums[i * RIGHTS].x + s);
+            VLOAD(MMA_SUM_RUN, sums[i].x + s);
     }
 #endif
 }
@@ -356,7 +356,16 @@ ALWAYS_INLINE void finish_tile(struct mma_subgroup self, const struct gemm_opera
     row0 += self.index / SUBS_N * WM, column0 += self.index % SUBS_N * WN;
     MMA_UNROLL for (int j = 0; j < RIGHTS; j++)
     {
-        leave_sums(self, slab, sums + j);
+        /* Where a compiler unrolls this loop too late, an index of j would keep sums in memory. */
+        mma_sums column[LEFTS];
+        UNROLL for (int i = 0; i < LEFTS; i++)
+        UNROLL for (int c = 0; c < RIGHTS; c++)
+        UNROLL for (int s = 0; s < MMA_SUMS; s++)
+        {
+            const float x = sums[i * RIGHTS + c].x[s];
+            column[i].x[s] = c == 0 || c == j ? x : column[i].x[s];
+        }
+        leave_sums(self, slab, column);
         MMA_BARRIER();
         for (int i = self.lane; i < MMA_N * (WN / WIDE); i += MMA_LANES) {
             const int line = i / (WN / WIDE), column = i % (WN / WIDE) * WIDE;

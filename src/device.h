@@ -27,6 +27,7 @@ enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL
     X(CAP_MMA_NV_SM80, "mma_nv_sm80", "mma.sync of f16, bf16 and tf32, and cp.async")              \
     X(CAP_MMA_INTEL_DPAS8, "mma_intel_dpas8", "matrix products by sub-groups of 8")                \
     X(CAP_MMA_INTEL_DPAS16, "mma_intel_dpas16", "matrix products by sub-groups of 16")             \
+    X(CAP_BLOCK_READS, "block_reads", "reads of local memory by whole sub-groups of Intel's GPUs") \
     X(CAP_MMA_AMD_MFMA, "mma_amd_mfma", "MFMA of f16 and bf16, by the compiler's builtins")        \
     X(CAP_MMA_AMD_WMMA11, "mma_amd_wmma11", "gfx11's WMMA of f16 and bf16")                        \
     X(CAP_MMA_AMD_WMMA12, "mma_amd_wmma12", "gfx12's WMMA of f16 and bf16")                        \

@@ -25,6 +25,9 @@ enum { DEPTH = 16, CHUNK = 8, ELEMENT_BYTES = 2 };
 enum {
     /* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
     MAX_ROW = 1 << 21,
+    /* Elements of a tile of V. Products with more of them Intel's compiler does not unroll, and
+     * sums stay in memory. */
+    MOST_UNROLLED = 2048,
     /* K and V of this size stay in the last cache of a large GPU while work-groups pass by. */
     SECTION_BYTES = 32 << 20
 };
@@ -57,8 +60,11 @@ static size_t registers(const struct engine *engine, const struct attention *a, 
 }
 
 /* Of an engine's registers: what is left holds operands and addresses. The latter are many where V
- * is loaded by elements (MMA_TURNS). Found by compiling for them, as `make vendors` does. */
+ * is loaded by elements (MMA_TURNS). Found by compiling for them, as `make vendors` does; Intel's
+ * compiler moves many loads ahead. */
 static size_t most_registers(const struct engine *engine) {
+    if (engine->blocks)
+        return 144;
     if (engine->turns)
         return 200;
     return engine->registers > 256 ? 256 : 96;
@@ -69,6 +75,7 @@ static bool fits_engine(const struct device *device, const struct engine *engine
     const size_t items = (size_t)values[T_SG] * engine->lanes;
     return items <= device_largest_group(device) && items <= device->max_items[0] &&
            registers(engine, a, values) <= most_registers(engine) &&
+           (!engine->blocks || (size_t)values[T_BK] * padded_dim(a) <= MOST_UNROLLED) &&
            local_bytes(device, engine, a, values) <= device_static_local_bytes(device);
 }
 

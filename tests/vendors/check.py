@@ -28,9 +28,6 @@ from compilers import compile_case
 # not be legal.
 BUDGETS = [
     # operator    implementation  target    from      bytes
-    ("attention", "mma",          "dg2",    "guess",    128),  # small arrays that IGC leaves in memory,
-    ("attention", "mma",          "pvc",    "guess",    512),  # for some head dimensions
-    ("gemm",      "mma",          "dg2",    "guess",     64),  # both operands turned
     ("*",         "simt",         "skl",    "guess",    512),  # 128 registers a thread
     ("*",         "simt",         "tgllp",  "guess",    512),
     ("gemm",      "simt",         "pvc",    "guess",    512),  # IGC prefers 32 lanes

@@ -31,8 +31,9 @@
 const struct target targets[] = {
     {INTEL("skl", 24, 256, 64, CAN(CAP_F64))},
     {INTEL("tgllp", 96, 512, 64, 0)},
-    {INTEL("dg2", 512, 1024, 64, CAN(CAP_MMA_INTEL_DPAS8))},
-    {INTEL("pvc", 1024, 1024, 128, CAN(CAP_F64) | CAN(CAP_MMA_INTEL_DPAS16))},
+    {INTEL("dg2", 512, 1024, 64, CAN(CAP_MMA_INTEL_DPAS8) | CAN(CAP_BLOCK_READS))},
+    {INTEL("pvc", 1024, 1024, 128,
+           CAN(CAP_F64) | CAN(CAP_MMA_INTEL_DPAS16) | CAN(CAP_BLOCK_READS))},
     {AMD("gfx90a", 104, CAN(CAP_MMA_AMD_MFMA))},
     {AMD("gfx942", 304, CAN(CAP_MMA_AMD_MFMA))},
     {AMD("gfx1030", 40, 0)},
