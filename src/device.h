@@ -55,7 +55,8 @@ struct device {
     size_t max_items[3];
     cl_ulong global_bytes, max_alloc_bytes, local_bytes;
     unsigned cacheline_bytes;
-    unsigned f32_lanes; /* of the native vector: 16 AVX-512, 8 AVX, 4 SSE and NEON; 1 on GPUs */
+    unsigned f32_lanes;   /* of the native vector: 16 AVX-512, 8 AVX, 4 SSE and NEON; 1 on GPUs */
+    unsigned least_lanes; /* of a sub-group on Intel's GPUs; 0: not told */
     size_t l1_bytes, l2_bytes; /* data caches of one core; 0 when unknown or no CPU */
 
     pthread_mutex_t probe_lock;
@@ -78,6 +79,10 @@ void device_close(struct device *device);
 /* Compute units that are alike on all vendors' GPUs: what shares local memory. Intel's drivers
  * count parts of them. */
 unsigned device_units(const struct device *device);
+
+/* How many registers of 32 bits a work-item can have at most, on Intel's GPUs in the smallest
+ * sub-groups; 0: not known. */
+unsigned device_lane_registers(const struct device *device);
 
 /* How many native vectors a CPU device, which is the host, holds in registers. */
 unsigned device_vector_registers(const struct device *device);
