@@ -363,8 +363,8 @@ static inline void take_slice(struct gemm_operands *o, long slice, long depth)
     o->k = min(depth, o->k - first);
 }
 
-__kernel SMALL_SUB_GROUPS __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS
-                                                                             WORKSPACE_PARAMETER)
+__kernel SMALL_SUB_GROUPS __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void
+gemm(GEMM_PARAMETERS WORKSPACE_PARAMETER)
 {
     __local real tiles[2 * TILES] __attribute__((aligned(128)));
 
