@@ -192,8 +192,13 @@ ALWAYS_INLINE void raise_top(struct mma_subgroup self, float *top, float *sum, m
         top[c] = by_far ? highest[c] : top[c];
         sum[c] *= alpha[c];
     }
+#if MMA_LANE_COLUMNS == 1 /* fewer words: Intel's compiler does not unroll what is long */
+    MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
+        VSTORE(MMA_SUMS, VLOAD(MMA_SUMS, out[f].x) * alpha[LANE_COLUMN(f, 0)], out[f].x);
+#else
     MMA_UNROLL for (int f = 0; f < O_FRAGMENTS * RQ; f++)
     MMA_UNROLL for (int i = 0; i < MMA_SUMS; i++) out[f].x[i] *= alpha[LANE_COLUMN(f, i)];
+#endif
 }
 
 /* Scaled, such scores have no digit behind the point left. */

@@ -413,7 +413,7 @@ ALWAYS_INLINE void store_row(__global element *row, long stride, const float *ou
     }
 }
 
-__kernel __attribute__((reqd_work_group_size(WORK_ITEMS, 1, 1))) void
+__kernel SMALL_SUB_GROUPS __attribute__((reqd_work_group_size(WORK_ITEMS, 1, 1))) void
 attention(ATTENTION_PARAMETERS)
 {
 #if KEEP_Q

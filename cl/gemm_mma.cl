@@ -404,12 +404,17 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
              ROW_OF(MMA_SUM_COLUMN(self.lane, s))] = sums[piece * RIGHTS + j].x[s];
 #else
     UNROLL for (int i = 0; i < LEFTS; i++)
-    UNROLL for (int s = 0; s < MMA_SUMS; s += MMA_SUM_RUN)
     {
         typedef VECTOR(float, MMA_SUM_RUN) run;
-        *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD + i * MMA_M +
-                         MMA_SUM_ROW(self.lane, s)) =
-            VLOAD(MMA_SUM_RUN, sums[i * RIGHTS + piece].x + s);
+        /* Where a compiler unrolls the loop over pieces too late, its index would keep all sums in
+         * memory. */
+        mma_sums at;
+        UNROLL for (int j = 0; j < RIGHTS; j++)
+        UNROLL for (int s = 0; s < MMA_SUMS; s++)
+            at.x[s] = j == 0 || j == piece ? sums[i * RIGHTS + j].x[s] : at.x[s];
+        UNROLL for (int s = 0; s < MMA_SUMS; s += MMA_SUM_RUN)
+            *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD + i * MMA_M +
+                             MMA_SUM_ROW(self.lane, s)) = VLOAD(MMA_SUM_RUN, at.x + s);
     }
 #endif
 }

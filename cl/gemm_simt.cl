@@ -352,8 +352,8 @@ ALWAYS_INLINE void finish_tile(const struct gemm_operands *o, fragment_b (*sum)[
     }
 }
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAMETERS
-                                                                             WORKSPACE_PARAMETER)
+__kernel SMALL_SUB_GROUPS __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void
+gemm(GEMM_PARAMETERS WORKSPACE_PARAMETER)
 {
     __local real tiles[2 * TILES] __attribute__((aligned(128)));
 

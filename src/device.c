@@ -113,6 +113,18 @@ static void read_compute_capability(struct device *device) {
         snprintf(device->architecture, sizeof device->architecture, "sm_%u%u", major, minor);
 }
 
+/* Extension cl_intel_required_subgroup_size. */
+static void read_sub_groups(struct device *device) {
+    size_t lanes[8] = {0}, bytes = 0;
+    if (device->vendor != VENDOR_INTEL || device->is_cpu ||
+        clGetDeviceInfo(device->id, CL_DEVICE_SUB_GROUP_SIZES_INTEL, sizeof lanes, lanes, &bytes) !=
+            CL_SUCCESS)
+        return;
+    for (size_t i = 0; i < bytes / sizeof *lanes; i++)
+        if (device->least_lanes == 0 || lanes[i] < device->least_lanes)
+            device->least_lanes = (unsigned)lanes[i];
+}
+
 /* ---------------------------------------------------------------- what the host tells ------ */
 
 /* 0 when the instruction set does not tell. */
@@ -141,6 +153,17 @@ unsigned device_units(const struct device *device) {
     return device->vendor == VENDOR_INTEL && device->compute_units > INTEL_PARTS
                ? device->compute_units / INTEL_PARTS
                : device->compute_units;
+}
+
+unsigned device_lane_registers(const struct device *device) {
+    switch (device->vendor) {
+    case VENDOR_INTEL: /* a register has a word of each lane */
+        return device_has_many_registers(device) ? 256 : 128;
+    case VENDOR_AMD: /* gfx90a and later can use those for accumulators as well */
+        return strncmp(device->architecture, "gfx9", 4) == 0 ? 512 : 256;
+    default:
+        return 0;
+    }
 }
 
 unsigned device_vector_registers(const struct device *device) {
@@ -213,6 +236,7 @@ clat_status device_open(struct device *device, cl_context cl, cl_device_id id, s
     TRY(read_numbers(device));
     TRY(read_names(device));
     read_compute_capability(device);
+    read_sub_groups(device);
     device->is_cpu &= !is_emulated_gpu(device);
     read_host(device);
     pthread_mutex_init(&device->probe_lock, NULL);

@@ -27,6 +27,7 @@ enum vendor { VENDOR_OTHER, VENDOR_NVIDIA, VENDOR_AMD, VENDOR_INTEL, VENDOR_POCL
     X(CAP_MMA_NV_SM80, "mma_nv_sm80", "mma.sync of f16, bf16 and tf32, and cp.async")              \
     X(CAP_MMA_INTEL_DPAS8, "mma_intel_dpas8", "matrix products by sub-groups of 8")                \
     X(CAP_MMA_INTEL_DPAS16, "mma_intel_dpas16", "matrix products by sub-groups of 16")             \
+    X(CAP_BLOCK_READS, "block_reads", "reads of local memory by whole sub-groups of Intel's GPUs") \
     X(CAP_MMA_AMD_MFMA, "mma_amd_mfma", "MFMA of f16 and bf16, by the compiler's builtins")        \
     X(CAP_MMA_AMD_WMMA11, "mma_amd_wmma11", "gfx11's WMMA of f16 and bf16")                        \
     X(CAP_MMA_AMD_WMMA12, "mma_amd_wmma12", "gfx12's WMMA of f16 and bf16")                        \
@@ -55,7 +56,8 @@ struct device {
     size_t max_items[3];
     cl_ulong global_bytes, max_alloc_bytes, local_bytes;
     unsigned cacheline_bytes;
-    unsigned f32_lanes; /* of the native vector: 16 AVX-512, 8 AVX, 4 SSE and NEON; 1 on GPUs */
+    unsigned f32_lanes;   /* of the native vector: 16 AVX-512, 8 AVX, 4 SSE and NEON; 1 on GPUs */
+    unsigned least_lanes; /* of a sub-group on Intel's GPUs; 0: not told */
     size_t l1_bytes, l2_bytes; /* data caches of one core; 0 when unknown or no CPU */
 
     pthread_mutex_t probe_lock;
@@ -78,6 +80,10 @@ void device_close(struct device *device);
 /* Compute units that are alike on all vendors' GPUs: what shares local memory. Intel's drivers
  * count parts of them. */
 unsigned device_units(const struct device *device);
+
+/* How many registers of 32 bits a work-item can have at most, on Intel's GPUs in the smallest
+ * sub-groups; 0: not known. */
+unsigned device_lane_registers(const struct device *device);
 
 /* How many native vectors a CPU device, which is the host, holds in registers. */
 unsigned device_vector_registers(const struct device *device);

@@ -7,8 +7,10 @@ const struct engine engines[] = {
     {"nv_sm80", CAP_MMA_NV_SM80, 32, 8, 16, 1, 255, .bf16 = true, .tf32 = true, .async = true,
      .turns = true},
     {"nv_sm75", CAP_MMA_NV_SM75, 32, 8, 16, 1, 255, .turns = true},
-    {"intel_dpas16", CAP_MMA_INTEL_DPAS16, 16, 8, 16, 1, 128, .bf16 = true},
-    {"intel_dpas8", CAP_MMA_INTEL_DPAS8, 8, 8, 8, 1, 128, .bf16 = true},
+    {"intel_dpas16", CAP_MMA_INTEL_DPAS16, 16, 8, 16, 1, 176, .bf16 = true, .turns = true,
+     .blocks = true},
+    {"intel_dpas8", CAP_MMA_INTEL_DPAS8, 8, 8, 8, 1, 176, .bf16 = true, .turns = true,
+     .blocks = true},
     {"amd_mfma", CAP_MMA_AMD_MFMA, 64, 16, 16, 1, 512, .bf16 = true},
     {"amd_wmma12", CAP_MMA_AMD_WMMA12, 32, 16, 16, 1, 256, .bf16 = true},
     {"amd_wmma11", CAP_MMA_AMD_WMMA11, 32, 16, 16, 2, 256, .bf16 = true},
@@ -60,6 +62,9 @@ void engine_define(struct text *defines, const struct device *device, const stru
     text_printf(defines, "#define MMA_ENGINE %s\n#define MMA_EMULATED %d\n#define MMA_TYPE %s\n",
                 engine->name, device->emulated_engine != NULL,
                 dtype == CLAT_F32 ? "tf32" : clat_dtype_name(dtype));
+    if (engine->blocks)
+        text_printf(defines, "#define MMA_BLOCK_READS %d\n",
+                    device->emulated_engine == NULL && device_can(device, CAP_BLOCK_READS));
 }
 
 /* See MMA_SCRATCH in cl/mma/emulated.clh: matrices, once or twice, or two values of each lane. */

@@ -14,6 +14,7 @@ struct engine {
     bool bf16, tf32;      /* also, beside f16 */
     bool async;           /* copies to local memory that bypass registers */
     bool turns;           /* loads of turned 16-bit tiles are as fast as plain ones (MMA_TURNS) */
+    bool blocks;          /* fragments come by block reads where CAP_BLOCK_READS is proven */
 };
 
 extern const struct engine engines[];

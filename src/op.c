@@ -96,3 +96,8 @@ bool op_for_cpus(const struct device *device) {
 bool op_for_gpus(const struct device *device) {
     return !device->is_cpu;
 }
+
+void op_define_sub_groups(struct text *defines, const struct device *device) {
+    if (device->least_lanes != 0)
+        text_printf(defines, "#define SUB_GROUP_LANES %u\n", device->least_lanes);
+}

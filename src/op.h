@@ -137,6 +137,9 @@ struct implementation {
 bool op_for_cpus(const struct device *device);
 bool op_for_gpus(const struct device *device);
 
+/* For kernels that are SMALL_SUB_GROUPS (cl/common.clh). */
+void op_define_sub_groups(struct text *defines, const struct device *device);
+
 struct trial_hooks; /* trial.h */
 
 struct operation {

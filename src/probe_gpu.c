@@ -91,6 +91,33 @@
               "s = intel_sub_group_bf16_bf16_matrix_mad_k16(b, (int8)(" BF16_RIGHT "), s);\n"      \
               "vstore8(s, 0, sum);\n")
 
+/* Of 128 words, which are 0 .. 127, and of 128 of their halves. out[i] is in[i] where all lanes get
+ * what they should. */
+#define BLOCK_READS                                                                                \
+    "#pragma OPENCL EXTENSION cl_intel_subgroups : enable\n"                                       \
+    "#pragma OPENCL EXTENSION cl_intel_subgroups_short : enable\n"                                 \
+    "uint8 __attribute__((overloadable)) intel_sub_group_block_read8(const __local uint *p);\n"    \
+    "ushort8 __attribute__((overloadable))\n"                                                      \
+    "intel_sub_group_block_read_us8(const __local ushort *p);\n"                                   \
+    "__attribute__((intel_reqd_sub_group_size(16), reqd_work_group_size(16, 1, 1)))\n"             \
+    "__kernel void probe(__global const float *in, __global float *out) {\n"                       \
+    "    __local uint words[128] __attribute__((aligned(128)));\n"                                 \
+    "    __local int right[16];\n"                                                                 \
+    "    const uint lane = get_sub_group_local_id();\n"                                            \
+    "    const ushort8 row = {0, 1, 2, 3, 4, 5, 6, 7};\n"                                          \
+    "    for (int i = 0; i < 128; i += 16) words[i + lane] = i + lane;\n"                          \
+    "    barrier(CLK_LOCAL_MEM_FENCE);\n"                                                          \
+    "    const uint8 x = intel_sub_group_block_read8(words);\n"                                    \
+    "    const ushort8 h = intel_sub_group_block_read_us8((const __local ushort *)words);\n"       \
+    "    const ushort8 half_words = (ushort)(lane % 2 == 0) * (row * (ushort)8 + "                 \
+    "(ushort)(lane / 2));\n"                                                                       \
+    "    right[lane] = all(x == convert_uint8(row) * 16 + lane) && all(h == half_words);\n"        \
+    "    barrier(CLK_LOCAL_MEM_FENCE);\n"                                                          \
+    "    int all_right = 1;\n"                                                                     \
+    "    for (int i = 0; i < 16; i++) all_right &= right[i];\n"                                    \
+    "    if (lane < 4) out[lane] = all_right ? in[lane] : 0.0f;\n"                                 \
+    "}\n"
+
 #define AMD(items, sums, words, n, f16, bf16, rest)                                                \
     PROBE_MMA("#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n", "", items, sums,                  \
               "float" #sums " s = in[i];\n"                                                        \
@@ -126,6 +153,11 @@ static bool is_gfx12(const struct device *device) {
 static bool has_dpas(const struct device *device) {
     return device->vendor == VENDOR_INTEL &&
            probe_has_extension(device->id, "cl_intel_subgroup_matrix_multiply_accumulate");
+}
+
+/* The extension is for any sub-group; drivers for devices with matrix instructions have it. */
+static bool has_block_reads(const struct device *device) {
+    return has_dpas(device) && probe_has_extension(device->id, "cl_intel_subgroup_local_block_io");
 }
 
 /* ---------------------------------------------------------------- Hopper ------------------- */
@@ -186,6 +218,8 @@ static const struct probe probes[] = {
                              .expected = {2112, 65, 61, 64.5f}, .items = 8},
     [CAP_MMA_INTEL_DPAS16] = {"mma_intel_dpas16", NULL, DPAS(16, "short"), has_dpas, VALUES,
                               .expected = {2112, 65, 61, 64.5f}, .items = 16},
+    [CAP_BLOCK_READS] = {"block_reads", NULL, BLOCK_READS, has_block_reads, VALUES,
+                         .expected = {2048, 1, -3, 0.5f}, .items = 16},
     [CAP_MMA_AMD_MFMA] = {"mma_amd_mfma", NULL,
                           AMD(64, 4, 2, 4, "mfma_f32_16x16x16f16", "mfma_f32_16x16x16bf16_1k",
                               ", 0, 0, 0"),

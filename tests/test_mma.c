@@ -32,7 +32,7 @@ static const char kernel_text[] =
     "#define COLUMNS (SUBGROUPS * RIGHTS * MMA_N)\n"
     "#define DEPTH (STEPS * MMA_K)\n"
     "#define ITEMS (SUBGROUPS * MMA_LANES)\n"
-    "#define CHUNKS(length) ((length) / MMA_CHUNK + PAD)\n"
+    "#define CHUNKS(length) (((length) / MMA_CHUNK + 1) / 2 * 2 + PAD)\n"
     "#define TILE(name, lines, length) \\\n"
     "    __local uint4 name[(lines) * CHUNKS(length)] __attribute__((aligned(128)))\n"
     "#define PUT(word) out[n++ * ITEMS + get_local_id(0)] = (word)\n"
@@ -41,7 +41,7 @@ static const char kernel_text[] =
     "{\n"
     "    const int chunks = length / MMA_CHUNK;\n"
     "    for (int i = get_local_id(0); i < lines * chunks; i += ITEMS)\n"
-    "        mma_copy(tile + MMA_AT(chunks + PAD, i / chunks, i % chunks), from + i);\n"
+    "        mma_copy(tile + MMA_AT(CHUNKS(length), i / chunks, i % chunks), from + i);\n"
     "}\n"
     "__kernel MMA_KERNEL(ITEMS) void fragments(__global const uint4 *left_plain,\n"
     "    __global const uint4 *right_plain, __global const uint4 *left_across,\n"
@@ -466,7 +466,7 @@ static void add_cases(struct mma_case *cases, const struct layout *layout, clat_
         struct mma_case *it = &cases[count];
         *it = (struct mma_case){.engine = engine, .layout = layout, .dtype = dtype};
         it->emulated = emulated;
-        it->pad = count / 2 % 6;
+        it->pad = count / 2 % 6 * 2;
         snprintf(it->name, sizeof it->name, "%s %s%s", engine->name,
                  dtype == CLAT_F32 ? "tf32" : clat_dtype_name(dtype), emulated ? " emulated" : "");
         harness_add(it->name, test_engine, it);

@@ -22,8 +22,13 @@ static const struct tunable tunables[] = {ATTENTION_MMA_TUNABLES(TUNABLE_ROW)};
  * chunks have CHUNK elements. */
 enum { DEPTH = 16, CHUNK = 8, ELEMENT_BYTES = 2 };
 
-/* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
-enum { MAX_ROW = 1 << 21 };
+enum {
+    /* Of the stride from row to row where they are chunked: a tile's offsets fit 32 bits. */
+    MAX_ROW = 1 << 21,
+    /* Elements of a tile of V. Products with more of them Intel's compiler does not unroll, and
+     * sums stay in memory. */
+    MOST_UNROLLED = 2048
+};
 
 static size_t tile_q(const struct engine *engine, const int *values) {
     return (size_t)(values[T_SG] * values[T_RQ]) * engine->n;
@@ -53,8 +58,11 @@ static size_t registers(const struct engine *engine, const struct attention *a, 
 }
 
 /* Of an engine's registers: what is left holds operands and addresses. The latter are many where V
- * is loaded by elements (MMA_TURNS). Found by compiling for them, as `make vendors` does. */
+ * is loaded by elements (MMA_TURNS). Found by compiling for them, as `make vendors` does; Intel's
+ * compiler moves many loads ahead. */
 static size_t most_registers(const struct engine *engine) {
+    if (engine->blocks)
+        return 144;
     if (engine->turns)
         return 200;
     return engine->registers > 256 ? 256 : 96;
@@ -65,6 +73,7 @@ static bool fits_engine(const struct device *device, const struct engine *engine
     const size_t items = (size_t)values[T_SG] * engine->lanes;
     return items <= device_largest_group(device) && items <= device->max_items[0] &&
            registers(engine, a, values) <= most_registers(engine) &&
+           (!engine->blocks || (size_t)values[T_BK] * padded_dim(a) <= MOST_UNROLLED) &&
            local_bytes(device, engine, a, values) <= device_static_local_bytes(device);
 }
 

@@ -23,8 +23,16 @@ static const struct tunable tunables[] = {ATTENTION_SIMT_TUNABLES(TUNABLE_ROW)};
 enum {
     MAX_ACCUMULATORS = 144, /* registers of S and O: more would spill everywhere */
     MAX_SCORES = 64,        /* bits of the kernel's mask word */
-    FEW_SCORES = 16         /* where there may be no registers for more */
+    FEW_SCORES = 16,        /* where there may be no registers for more */
+    FEW_REGISTERS = 256,    /* of a work-item */
+    OTHER_REGISTERS = 40    /* addresses, counters */
 };
+
+/* Of S and O, in one work-item. */
+static size_t accumulators(const struct attention *a, const int *values) {
+    const size_t tx = (size_t)values[T_TX];
+    return (size_t)values[T_RQ] * ((size_t)values[T_RK] + round_up(a->head_dim, tx) / tx);
+}
 
 /* Mirrors the local arrays of the kernel. */
 static size_t local_bytes(const struct attention *a, const int *values) {
@@ -43,9 +51,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const struct attention *a = problem;
     const size_t tx = (size_t)values[T_TX], ty = (size_t)values[T_TY];
     const size_t rq = (size_t)values[T_RQ], rk = (size_t)values[T_RK], vc = (size_t)values[T_VC];
-    const size_t accumulators = rq * (rk + round_up(a->head_dim, tx) / tx);
     return tx * ty <= device_largest_group(device) && tx * ty <= device->max_items[0] &&
-           tx * ty >= 16 && rq * rk <= MAX_SCORES && accumulators <= MAX_ACCUMULATORS &&
+           tx * ty >= 16 && rq * rk <= MAX_SCORES && accumulators(a, values) <= MAX_ACCUMULATORS &&
            vc % tx == 0 && tx * rk % vc == 0 && local_bytes(a, values) <= device->local_bytes;
 }
 
@@ -54,9 +61,14 @@ static void set(int *values, int tx, int ty, int rq, int rk, int dc, int vc) {
     values[T_DC] = dc, values[T_VC] = vc;
 }
 
-static bool has_registers(const struct device *device, const int *values) {
-    return device->vendor == VENDOR_NVIDIA || device->vendor == VENDOR_AMD ||
-           values[T_RQ] * values[T_RK] <= FEW_SCORES;
+/* Where registers are known, compilers fill three times as many with what they load ahead; more is
+ * spilled, and found so by `make vendors`. */
+static bool has_registers(const struct device *device, const struct attention *a,
+                          const int *values) {
+    const unsigned registers = device_lane_registers(device);
+    if (registers != 0 && !device->is_cpu)
+        return accumulators(a, values) <= (registers - OTHER_REGISTERS) / 4;
+    return device->vendor == VENDOR_NVIDIA || values[T_RQ] * values[T_RK] <= FEW_SCORES;
 }
 
 static bool suits(const struct device *device, const struct attention *a, const int *values,
@@ -65,7 +77,7 @@ static bool suits(const struct device *device, const struct attention *a, const 
     const size_t tile_k = (size_t)(values[T_TX] * values[T_RK]);
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
-    return fits(device, a, values) && has_registers(device, values) &&
+    return fits(device, a, values) && has_registers(device, a, values) &&
            (!whole_blocks ||
             (attention_tiles_agree(tile_q, rows) && attention_tiles_agree(tile_k, cols))) &&
            (!enough_groups || attention_groups(a, tile_q) >= device_units(device));
@@ -80,14 +92,28 @@ static void guess(const struct device *device, const void *problem, int *values)
         {16, 16, 4, 4, 16, 16}, {16, 8, 4, 4, 16, 16}, {8, 8, 4, 4, 16, 16}, {16, 4, 4, 1, 8, 16},
         {8, 8, 2, 2, 8, 8},     {8, 8, 1, 1, 4, 8},    {4, 4, 1, 1, 4, 4},
     };
-    enum { SHAPES = sizeof shapes / sizeof *shapes, FOR_CPUS = 8, NARROW = 64 };
+    /* The same for GPUs that give a work-item 256 registers or fewer, not measured. */
+    static const int small_shapes[][6] = {
+        {16, 16, 4, 8, 8, 16},  {16, 16, 4, 4, 16, 16}, {16, 16, 2, 4, 16, 16},
+        {16, 16, 2, 2, 16, 16}, {16, 8, 2, 2, 16, 16},  {8, 8, 2, 2, 8, 8},
+        {16, 16, 1, 2, 16, 16}, {16, 8, 1, 1, 8, 16},   {8, 8, 1, 1, 4, 8},
+        {4, 4, 1, 1, 4, 4},
+    };
+    enum {
+        SHAPES = sizeof shapes / sizeof *shapes,
+        SMALL_SHAPES = sizeof small_shapes / sizeof *small_shapes,
+        FOR_CPUS = 8,
+        NARROW = 64
+    };
     const struct attention *a = problem;
+    const unsigned registers = device_lane_registers(device);
+    const bool few = !device->is_cpu && registers != 0 && registers <= FEW_REGISTERS;
     /* Work-items are a loop on a CPU, and registers few: only to run there at all. */
-    const unsigned first = device->is_cpu ? FOR_CPUS : a->head_dim <= NARROW;
+    const unsigned first = device->is_cpu ? FOR_CPUS : !few && a->head_dim <= NARROW;
     for (int wish = 3; wish >= 0; wish--)
-        for (unsigned i = first; i < SHAPES; i++)
+        for (unsigned i = first; i < (few ? (unsigned)SMALL_SHAPES : (unsigned)SHAPES); i++)
             for (values[T_KEEP_Q] = 1; values[T_KEEP_Q] >= 0; values[T_KEEP_Q]--) {
-                const int *g = shapes[i];
+                const int *g = few ? small_shapes[i] : shapes[i];
                 set(values, g[0], g[1], g[2], g[3], g[4], g[5]);
                 if (suits(device, a, values, wish & 2, wish & 1))
                     return;
@@ -106,7 +132,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
-    (void)device;
     const struct attention *a = problem;
     const size_t tile_q = (size_t)(values[T_TY] * values[T_RQ]);
     const size_t tile_k = (size_t)(values[T_TX] * values[T_RK]);
@@ -114,6 +139,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
         attention_launch_common(a, tile_q, tile_k, (struct attention_split){0}, out);
     if (st != CLAT_OK)
         return st;
+    op_define_sub_groups(&out->defines, device);
     struct pass *pass = &out->passes[0];
     pass->dims = 1;
     pass->local[0] = (size_t)(values[T_TX] * values[T_TY]);

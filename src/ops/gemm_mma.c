@@ -163,6 +163,16 @@ static const struct preset presets_16[] = {
     {{16, 32, 32, 1, 1, 2, 8}, 0.1},
 };
 
+/* For sub-groups of 8 and 16 lanes, of which a work-group has more. Nobody has measured these: by
+ * messages to local memory for each product. */
+static const struct preset presets_narrow[] = {
+    {{128, 128, 32, 4, 4, 2, 8}, 1.0}, {{128, 128, 32, 8, 4, 2, 8}, 0.9},
+    {{64, 128, 32, 4, 4, 2, 8}, 0.8},  {{64, 64, 32, 4, 2, 2, 8}, 0.65},
+    {{64, 64, 32, 4, 4, 2, 8}, 0.5},   {{32, 64, 32, 2, 2, 2, 8}, 0.4},
+    {{32, 32, 32, 2, 2, 2, 8}, 0.25},  {{16, 64, 32, 1, 4, 2, 8}, 0.2},
+    {{16, 32, 32, 1, 1, 2, 8}, 0.1},
+};
+
 static const struct preset presets_32[] = {
     {{128, 256, 32, 2, 4, 4, 16}, 1.0}, {{128, 256, 16, 2, 4, 6, 16}, 0.96},
     {{128, 192, 32, 2, 4, 4, 16}, .95}, {{96, 192, 32, 2, 4, 3, 16}, .87},
@@ -198,11 +208,14 @@ static double cost_of(const struct device *device, const struct gemm *gemm, cons
 
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct gemm gemm = oriented(problem);
-    const bool wide = gemm.dtype == CLAT_F32;
-    const struct preset *presets = wide ? presets_32 : presets_16;
-    const size_t count =
-        wide ? sizeof presets_32 / sizeof *presets_32 : sizeof presets_16 / sizeof *presets_16;
+    const struct engine *engine = engine_of(device, &gemm);
+    const struct preset *presets = presets_16;
+    size_t count = sizeof presets_16 / sizeof *presets_16;
     double best = 0;
+    if (engine != NULL && engine->lanes < 32)
+        presets = presets_narrow, count = sizeof presets_narrow / sizeof *presets_narrow;
+    else if (gemm.dtype == CLAT_F32)
+        presets = presets_32, count = sizeof presets_32 / sizeof *presets_32;
     for (size_t i = 0; i < count; i++) {
         int tried[T_COUNT];
         memcpy(tried, presets[i].values, sizeof tried);

@@ -87,7 +87,22 @@ static const struct choice {
     {{32, 32, 16, 4, 2, 1, 1, 1, 8}, 0.30},    {{32, 32, 8, 4, 4, 1, 1, 1, 8}, 0.40},
 };
 
-enum { CHOICES = sizeof choices / sizeof *choices };
+/* The same for GPUs that give a work-item 256 registers or fewer. Nobody has measured these: by
+ * what is read from local memory for each multiply-add. */
+static const struct choice few_registers[] = {
+    {{64, 64, 8, 8, 4, 1, 1, 1, 8}, 1.00},  {{64, 64, 16, 4, 4, 1, 1, 1, 8}, 0.80},
+    {{64, 32, 32, 4, 4, 1, 1, 1, 8}, 0.75}, {{64, 32, 16, 4, 4, 1, 1, 1, 8}, 0.75},
+    {{32, 32, 32, 4, 4, 4, 1, 1, 8}, 0.70}, {{32, 32, 8, 4, 4, 1, 1, 1, 8}, 0.65},
+    {{32, 32, 16, 4, 2, 1, 1, 1, 8}, 0.50}, {{32, 32, 32, 2, 2, 1, 1, 1, 8}, 0.35},
+};
+
+enum {
+    CHOICES = sizeof choices / sizeof *choices,
+    FEW_CHOICES = sizeof few_registers / sizeof *few_registers,
+    FEW_REGISTERS = 256,
+    INTEL_AHEAD = 8,
+    OTHER_REGISTERS = 40 /* addresses, counters */
+};
 
 /* In multiply-adds of a compute unit that is fully used. */
 static const double SPLIT_COST = 1e6; /* another launch */
@@ -105,6 +120,19 @@ static size_t likely_accumulators(const struct device *device) {
     return known ? most_accumulators(device) : FEW_ACCUMULATORS;
 }
 
+/* Compilers read fragments ahead of their use: AMD's all of a step, Intel's of a few rows. What
+ * does not fit then is spilled, and found so by `make vendors`. */
+static bool has_registers(const struct device *device, const void *problem, const int *values) {
+    const unsigned registers = device_lane_registers(device);
+    const size_t tm = (size_t)values[T_TM], tn = (size_t)values[T_TN], bk = (size_t)values[T_BK];
+    const size_t rows = bk / (size_t)values[T_SLICES];
+    const size_t ahead = device->vendor == VENDOR_INTEL ? smaller(rows, INTEL_AHEAD) : rows;
+    const size_t staged = (size_t)(values[T_BM] + values[T_BN]) * bk / work_items(values);
+    const size_t words =
+        (tm * tn + (tm + tn) * ahead + staged) * gemm_real_bytes(problem) / sizeof(float);
+    return registers == 0 || words + OTHER_REGISTERS <= registers;
+}
+
 /* Multiply-adds for which a compute unit has time until the whole product is done. */
 static double cost(const struct device *device, const struct gemm *gemm, const int *values,
                    double speed) {
@@ -120,33 +148,44 @@ static double cost(const struct device *device, const struct gemm *gemm, const i
     return multiply + reduce;
 }
 
-/* A CPU, which only gets here when asked to, has no use for large tiles. */
-static void guess(const struct device *device, const void *problem, int *values) {
-    const struct gemm *gemm = problem;
+/* A CPU, which only gets here when asked to, has no use for large tiles. Without `spills` nothing
+ * may be found. */
+static bool choose(const struct device *device, const struct gemm *gemm, bool spills, int *values) {
+    const unsigned registers = device_lane_registers(device);
+    const bool few = !device->is_cpu && registers != 0 && registers <= FEW_REGISTERS;
+    const struct choice *list = few ? few_registers : choices;
+    const unsigned count = few ? FEW_CHOICES : CHOICES;
     double best = 0;
-    for (unsigned i = device->is_cpu ? CHOICES - 1 : 0; i < CHOICES; i++) {
+    for (unsigned i = device->is_cpu ? CHOICES - 1 : 0; i < count; i++) {
         int tried[T_COUNT];
-        memcpy(tried, choices[i].values, sizeof tried);
+        memcpy(tried, list[i].values, sizeof tried);
         for (int split = 1; split <= 16; split *= 2) {
             tried[T_SPLIT_K] = split;
-            const double time = cost(device, gemm, tried, choices[i].speed);
+            const double time = cost(device, gemm, tried, list[i].speed);
             if ((split > 1 && (device->is_cpu || gemm->k / (size_t)split < LEAST_SLICE)) ||
                 (size_t)(tried[T_TM] * tried[T_TN]) > likely_accumulators(device) ||
-                !fits(device, problem, tried) || (best > 0 && time >= best))
+                (!spills && !has_registers(device, gemm, tried)) || !fits(device, gemm, tried) ||
+                (best > 0 && time >= best))
                 continue;
             best = time;
             memcpy(values, tried, sizeof tried);
         }
     }
+    return best > 0;
+}
+
+static void guess(const struct device *device, const void *problem, int *values) {
+    if (!choose(device, problem, device->is_cpu, values))
+        choose(device, problem, true, values);
 }
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
-    (void)device;
     const struct gemm *gemm = problem;
     const size_t split = (size_t)values[T_SPLIT_K], bk = (size_t)values[T_BK];
     struct pass *pass = &out->passes[out->n_passes++];
     gemm_launch_common(gemm, false, out, pass);
+    op_define_sub_groups(&out->defines, device);
     gemm_launch_tiles(gemm, (size_t)values[T_BM], (size_t)values[T_BN], work_items(values), split,
                       pass);
     if (split > 1)

@@ -28,16 +28,10 @@ from compilers import compile_case
 # not be legal.
 BUDGETS = [
     # operator    implementation  target    from      bytes
-    ("attention", "mma",          "dg2",    "guess",    128),  # small arrays that IGC leaves in memory,
-    ("attention", "mma",          "pvc",    "guess",    512),  # for some head dimensions
-    ("gemm",      "mma",          "dg2",    "guess",     64),  # both operands turned
-    ("*",         "simt",         "skl",    "guess",    512),  # 128 registers a thread
-    ("*",         "simt",         "tgllp",  "guess",    512),
-    ("gemm",      "simt",         "pvc",    "guess",    512),  # IGC prefers 32 lanes
-    ("attention", "simt",         "pvc",    "guess",   2048),
-    ("gemm",      "simt",         "gfx1*",  "guess",   1792),  # f64; 192 for the others
-    ("attention", "simt",         "gfx1*",  "guess",   1024),
-    ("*",         "simt",         "gfx9*",  "guess",   1024),  # f64, head dimension 80
+    ("*",         "simt",         "skl",    "guess",    128),  # 128 registers a thread: GELU,
+    ("*",         "simt",         "tgllp",  "guess",    128),  # head dimensions 80 and 256
+    ("gemm",      "simt",         "gfx9*",  "guess",    272),  # the sums, once, where GELU or SiLU follow
+    ("attention", "simt",         "gfx90a", "guess",    880),  # head dimension 80
     ("gemm",      "simt",         "sm_*",   "guess",    576),  # the sums, once, where GELU follows
     ("*",         "*",            "sm_*",   "guess",     96),  # ptxas' own trade for occupancy
     ("*",         "*",            "*",      "guess",      0),

@@ -82,11 +82,13 @@ def intel(case, source, folder, tools):
     report = Report()
     for text in kernels:
         lanes = largest(r"simd_size: +(\d+)", text)
-        memory = sum(int(n) for n in re.findall(
-            r"- type: +(?:scratch|global)\n(?: +usage: .*\n)? +size: +(\d+)", text))
+        memory = sum(int(size) if of_lane else int(size) // max(lanes, 1)
+                     for size, of_lane in re.findall(
+                         r"- type: +(?:scratch|global)\n(?: +usage: .*\n)? +size: +(\d+)\n"
+                         r"( +is_simt_thread: +true)?", text))
         report.registers = max(report.registers, largest(r"grf_count: +(\d+)", text))
         report.local = max(report.local, largest(r"slm_size: +(\d+)", text))
-        report.spills = max(report.spills, memory // max(lanes, 1))
+        report.spills = max(report.spills, memory)
     report.matrix = intel_matrix(case, binary, folder)
     return report
 

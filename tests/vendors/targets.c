@@ -9,10 +9,10 @@
  */
 #define CAN(capability) (1u << (capability))
 #define GPU .f32_lanes = 1
-#define INTEL(name_, units, group, local, more)                                                    \
+#define INTEL(name_, units, group, local, lanes, more)                                             \
     .name = name_, .compiler = "intel", .vendor = VENDOR_INTEL, .compute_units = units,            \
-    .max_work_group = group, .local_kib = local, .capabilities = CAN(CAP_F16_ARITHMETIC) | (more), \
-    GPU
+    .max_work_group = group, .local_kib = local, .least_lanes = lanes,                             \
+    .capabilities = CAN(CAP_F16_ARITHMETIC) | (more), GPU
 #define AMD(name_, units, more)                                                                    \
     .name = name_, .compiler = "amd", .vendor = VENDOR_AMD, .compute_units = units,                \
     .max_work_group = 256, .local_kib = 64,                                                        \
@@ -29,10 +29,11 @@
 #define EMULATED(engine) SPIRV, .emulated = engine, GPU
 
 const struct target targets[] = {
-    {INTEL("skl", 24, 256, 64, CAN(CAP_F64))},
-    {INTEL("tgllp", 96, 512, 64, 0)},
-    {INTEL("dg2", 512, 1024, 64, CAN(CAP_MMA_INTEL_DPAS8))},
-    {INTEL("pvc", 1024, 1024, 128, CAN(CAP_F64) | CAN(CAP_MMA_INTEL_DPAS16))},
+    {INTEL("skl", 24, 256, 64, 8, CAN(CAP_F64))},
+    {INTEL("tgllp", 96, 512, 64, 8, 0)},
+    {INTEL("dg2", 512, 1024, 64, 8, CAN(CAP_MMA_INTEL_DPAS8) | CAN(CAP_BLOCK_READS))},
+    {INTEL("pvc", 1024, 1024, 128, 16,
+           CAN(CAP_F64) | CAN(CAP_MMA_INTEL_DPAS16) | CAN(CAP_BLOCK_READS))},
     {AMD("gfx90a", 104, CAN(CAP_MMA_AMD_MFMA))},
     {AMD("gfx942", 304, CAN(CAP_MMA_AMD_MFMA))},
     {AMD("gfx1030", 40, 0)},
@@ -69,6 +70,7 @@ void target_open(struct device *device, const struct target *target) {
         .local_bytes = target->local_kib << 10,
         .cacheline_bytes = 64,
         .f32_lanes = target->f32_lanes,
+        .least_lanes = target->least_lanes,
         .l1_bytes = target->is_cpu ? 32 << 10 : 0,
         .l2_bytes = target->is_cpu ? 1 << 20 : 0,
     };

@@ -12,6 +12,7 @@ struct target {
     unsigned f32_lanes;
     cl_uint compute_units;
     size_t max_work_group, local_kib;
+    unsigned least_lanes;
     unsigned capabilities; /* a bit for each enum capability that a probe would prove */
     const char *emulated;  /* the matrix engine that kernels emulate, NULL: none */
     bool quick;            /* compiles in no time: gets every problem in every run */
