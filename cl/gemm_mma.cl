@@ -392,6 +392,20 @@ ALWAYS_INLINE void multiply_tile(struct mma_subgroup self, mma_sums *sums, __loc
 #define COLUMN_AT(piece, line, across) (across)
 #endif
 
+/* Fragment j of a row. Intel's compiler unrolls the loop over pieces too late: an index would keep
+ * all sums in memory, so the fragment is copied to `room`. */
+ALWAYS_INLINE const mma_sums *sums_at(const mma_sums *row, int j, mma_sums *room)
+{
+#if MMA_LANES < 32
+    *room = row[0];
+    UNROLL for (int i = 1; i < RIGHTS; i++)
+    UNROLL for (int s = 0; s < MMA_SUMS; s++) room->x[s] = i == j ? row[i].x[s] : room->x[s];
+    return room;
+#else
+    return row + j;
+#endif
+}
+
 /* A lane's sums of one row of fragments, that is of MMA_M columns of C, or of one column, MMA_N rows,
  * into the lines of a slab. There, as many neighbours at a time as lie in one fragment. */
 ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, const mma_sums *sums,
@@ -406,15 +420,11 @@ ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, con
     UNROLL for (int i = 0; i < LEFTS; i++)
     {
         typedef VECTOR(float, MMA_SUM_RUN) run;
-        /* Where a compiler unrolls the loop over pieces too late, its index would keep all sums in
-         * memory. */
-        mma_sums at;
-        UNROLL for (int j = 0; j < RIGHTS; j++)
-        UNROLL for (int s = 0; s < MMA_SUMS; s++)
-            at.x[s] = j == 0 || j == piece ? sums[i * RIGHTS + j].x[s] : at.x[s];
+        mma_sums room;
+        const mma_sums *at = sums_at(sums + i * RIGHTS, piece, &room);
         UNROLL for (int s = 0; s < MMA_SUMS; s += MMA_SUM_RUN)
             *(__local run *)(slab + MMA_SUM_COLUMN(self.lane, s) * SLAB_LD + i * MMA_M +
-                             MMA_SUM_ROW(self.lane, s)) = VLOAD(MMA_SUM_RUN, at.x + s);
+                             MMA_SUM_ROW(self.lane, s)) = VLOAD(MMA_SUM_RUN, at->x + s);
     }
 #endif
 }
