@@ -11,16 +11,17 @@
  *             +-----------+
  *                                      O_r += P_rj V_j, lanes across features
  *
- * Rows go in pairs where they can, and share what is loaded and widened.
+ * Rows go in fours or twos where they can, and share what is loaded and widened. Keys and values
+ * are asked for AHEAD rows before their use: memory is to work while others are multiplied.
  *
  * The mask is a band, so that every row sees one interval of the keys, and nothing outside it is
  * looked at.
  *
- * Contract (tunables): VW lanes of a vector, BK keys of a block, SPLIT (used by the host only). See
- * attention.clh for the variant.
+ * Contract (tunables): VW lanes of a vector, BK keys of a block, AHEAD as above, SPLIT (used by the
+ * host only). See attention.clh for the variant.
  */
-#if !defined(VW) || !defined(BK)
-#error "attention_decode.cl: VW and BK must be defined"
+#if !defined(VW) || !defined(BK) || !defined(AHEAD)
+#error "attention_decode.cl: VW, BK and AHEAD must be defined"
 #endif
 
 #define BQ 32 /* rows at most; mirrored in attention_decode.c */
@@ -28,10 +29,7 @@
 /* Sums that grow side by side, to hide their latency: of keys and of features. */
 #define STREAMS 8
 #define SUMS 16
-#define HALF PASTE(HALF_, VW)
-#define HALF_4 2
-#define HALF_8 4
-#define HALF_16 8
+#define TOGETHER 4 /* rows, at most, that share what is loaded */
 
 #include "common.clh"
 #include "attention_params.clh"
@@ -73,44 +71,57 @@ static inline struct span span_of(const struct attention_params *p, int kv_head,
     return s;
 }
 
-/* Whether row `index` and the next see the same keys of a block. */
-static inline bool is_pair(const struct attention_params *p, int kv_head, int index, int rows,
-                           int first)
+/* How many rows from `index` on, 4, 2 or 1, see the same keys of a block. */
+static inline int rows_together(const struct attention_params *p, int kv_head, int index, int rows,
+                                int first)
 {
-    if (index + 1 >= rows)
-        return false;
     const struct span a = span_of(p, kv_head, index, first);
-    const struct span b = span_of(p, kv_head, index + 1, first);
-    return a.from == b.from && a.count == b.count;
+    int same = 1;
+    for (; same < min(rows - index, TOGETHER); same++) {
+        const struct span b = span_of(p, kv_head, index + same, first);
+        if (a.from != b.from || a.count != b.count)
+            break;
+    }
+    return same == 3 ? 2 : same;
 }
 
-/* Lane i gets the sum of x[i]'s lanes. */
+/* Lane i gets the sum of x[i]'s lanes: a transpose that adds up on its way. */
 static inline vec sum_lanes(vec *x)
 {
     UNROLL for (int n = VW / 2; n >= 1; n /= 2)
-        UNROLL for (int i = 0; i < n; i++) {
-        vec even, odd;
-        even.lo = x[2 * i].even, even.hi = x[2 * i + 1].even;
-        odd.lo = x[2 * i].odd, odd.hi = x[2 * i + 1].odd;
-        x[i] = even + odd;
-    }
+    UNROLL for (int i = 0; i < VW / 2; i++)
+        if (i < n) {
+            vec t, u;
+            INTERLEAVE(VW, t, u, x[i], x[i + n]);
+            x[i] = t + u;
+        }
     return x[0];
 }
 
 static inline float highest_of(const float *s, int count)
 {
     vec top = VLOAD(VW, s);
-    float lanes[VW], highest;
     for (int i = VW; i < count; i += VW)
         top = max(top, VLOAD(VW, s + i));
-    VSTORE(VW, top, lanes);
-    highest = lanes[0];
-    UNROLL for (int i = 1; i < VW; i++)
-        highest = max(highest, lanes[i]);
-    return highest;
+    UNROLL for (int n = VW / 2; n >= 1; n /= 2)
+    {
+        vec t, u;
+        INTERLEAVE(VW, t, u, top, top);
+        top = max(t, u);
+    }
+    return top.s0;
 }
 
-/* Scores of `count` keys for one or two rows, BK apart in `s`, -infinity up to the next whole vector. */
+/* Asks for the row AHEAD keys after `row`. */
+static inline void fetch_ahead(__global const element *row, long seq)
+{
+#if AHEAD && UNIT_FEATURES
+    UNROLL for (int d = 0; d < HEAD_DIM; d += CACHE_LINE / sizeof(element))
+        PREFETCH(row + AHEAD * seq + d);
+#endif
+}
+
+/* Scores of `count` keys for 1, 2 or 4 rows, BK apart in `s`, -infinity up to the next whole vector. */
 ALWAYS_INLINE void score_rows(float *s, const float *q, __global const element *k, long seq,
                               long feature, int count, const int rows)
 {
@@ -124,28 +135,27 @@ ALWAYS_INLINE void score_rows(float *s, const float *q, __global const element *
                 __global const element *at[STREAMS];
                 UNROLL for (int n = 0; n < STREAMS; n++)
                     at[n] = k + min(key + i + n, count - 1) * seq;
-                UNROLL for (int d = 0; d < HEAD_DIM; d += VW) {
-                    const vec first = VLOAD(VW, q + d);
-                    const vec second = VLOAD(VW, q + (rows - 1) * PADDED_DIM + d);
-                    UNROLL for (int n = 0; n < STREAMS; n++)
-                        if (i + n < keys) {
-                            const vec y = load_features(at[n], feature, d);
-                            x[i + n] = fma(y, first, x[i + n]);
-                            if (rows == 2)
-                                x[(keys + i + n) % VW] = fma(y, second, x[(keys + i + n) % VW]);
+                UNROLL for (int n = 0; n < STREAMS; n++)
+                    if (i + n < keys)
+                        fetch_ahead(at[n], seq);
+                UNROLL for (int d = 0; d < HEAD_DIM; d += VW)
+                UNROLL for (int n = 0; n < STREAMS; n++)
+                    if (i + n < keys) {
+                        const vec y = load_features(at[n], feature, d);
+                        UNROLL for (int r = 0; r < rows; r++)
+                        {
+                            vec *sum = &x[r * keys + i + n];
+                            *sum = fma(y, VLOAD(VW, q + r * PADDED_DIM + d), *sum);
                         }
-                }
+                    }
             }
-        const vec scores = sum_lanes(x);
-        if (rows == 1) {
-            VSTORE(VW, scores, s + key);
-        } else {
-            VSTORE(HALF, scores.lo, s + key);
-            VSTORE(HALF, scores.hi, s + BK + key);
-        }
+        float scores[VW];
+        VSTORE(VW, sum_lanes(x), scores);
+        UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int i = 0; i < keys; i++) s[r * BK + key + i] = scores[r * keys + i];
     }
     for (int key = count; key < ROUND_UP(count, VW); key++)
-        s[key] = s[(rows - 1) * BK + key] = -INFINITY;
+        UNROLL for (int r = 0; r < rows; r++) s[r * BK + key] = -INFINITY;
 }
 
 /* Weights from scores, added up in parts; what was summed before is to be scaled by alpha. */
@@ -166,36 +176,32 @@ static inline void weigh_row(float *s, float *top, float *alpha, vec *sum, float
     *alpha = rescale.s0;
 }
 
-/* O = O * alpha + P V for one or two rows. */
+/* O = O * alpha + P V for 1, 2 or 4 rows. */
 ALWAYS_INLINE void add_rows(float *o, const float *alpha, const float *w, __global const element *v,
                             long seq, long feature, int count, const int rows)
 {
     const int sums = SUMS / rows;
     for (int first = 0; first < PADDED_DIM; first += sums * VW) {
-        vec sum[2][SUMS];
+        vec sum[TOGETHER][SUMS];
+        UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int d = 0; d < SUMS; d++)
-            if (d < sums && first + d * VW < PADDED_DIM) {
-                float *at = o + first + d * VW;
-                sum[0][d] = VLOAD(VW, at) * alpha[0];
-                if (rows == 2)
-                    sum[1][d] = VLOAD(VW, at + PADDED_DIM) * alpha[1];
-            }
+            if (d < sums && first + d * VW < PADDED_DIM)
+                sum[r][d] = VLOAD(VW, o + r * PADDED_DIM + first + d * VW) * alpha[r];
         __global const element *row = v;
-        for (int key = 0; key < count; key++, row += seq)
+        for (int key = 0; key < count; key++, row += seq) {
+            if (first == 0)
+                fetch_ahead(row, seq);
             UNROLL for (int d = 0; d < SUMS; d++)
             if (d < sums && first + d * VW < PADDED_DIM) {
                 const vec x = load_features(row, feature, first + d * VW);
-                sum[0][d] = fma((vec)w[key], x, sum[0][d]);
-                if (rows == 2)
-                    sum[1][d] = fma((vec)w[BK + key], x, sum[1][d]);
+                UNROLL for (int r = 0; r < rows; r++)
+                    sum[r][d] = fma((vec)w[r * BK + key], x, sum[r][d]);
             }
+        }
+        UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int d = 0; d < SUMS; d++)
-            if (d < sums && first + d * VW < PADDED_DIM) {
-                float *at = o + first + d * VW;
-                VSTORE(VW, sum[0][d], at);
-                if (rows == 2)
-                    VSTORE(VW, sum[1][d], at + PADDED_DIM);
-            }
+            if (d < sums && first + d * VW < PADDED_DIM)
+                VSTORE(VW, sum[r][d], o + r * PADDED_DIM + first + d * VW);
     }
 }
 
@@ -275,10 +281,12 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
             const struct span keys = span_of(&p, kv_head, i, first);
             __global const element *at = k + keys.from * p.k.seq;
             float *s = rows_s + i * BK, *x = rows_q + i * PADDED_DIM;
-            n = is_pair(&p, kv_head, i, rows, first) ? 2 : 1;
+            n = rows_together(&p, kv_head, i, rows, first);
             if (keys.count <= 0)
                 continue;
-            if (n == 2)
+            if (n == TOGETHER)
+                score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, TOGETHER);
+            else if (n == 2)
                 score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, 2);
             else
                 score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, 1);
@@ -289,10 +297,12 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
             const struct span keys = span_of(&p, kv_head, i, first);
             __global const element *at = v + keys.from * p.v.seq;
             float *s = rows_s + i * BK, *x = rows_o + i * PADDED_DIM;
-            n = is_pair(&p, kv_head, i, rows, first) ? 2 : 1;
+            n = rows_together(&p, kv_head, i, rows, first);
             if (keys.count <= 0)
                 continue;
-            if (n == 2)
+            if (n == TOGETHER)
+                add_rows(x, alpha + i, s, at, p.v.seq, FEATURE_STRIDE(p.v), keys.count, TOGETHER);
+            else if (n == 2)
                 add_rows(x, alpha + i, s, at, p.v.seq, FEATURE_STRIDE(p.v), keys.count, 2);
             else
                 add_rows(x, alpha + i, s, at, p.v.seq, FEATURE_STRIDE(p.v), keys.count, 1);

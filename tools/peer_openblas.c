@@ -33,20 +33,41 @@ static const struct {
 
 static const char guard[] = "CLATTICE_OPENBLAS_UNSHACKLED"; /* "1": there were shackles */
 
+/* OpenBLAS takes kernels without AVX for CPUs newer than itself, and has much better ones. NULL:
+ * it chose well. */
+static const char *better_kernels(void) {
+#ifdef __x86_64__
+    if (strcmp(openblas_get_corename(), "Prescott") == 0)
+        return __builtin_cpu_supports("avx512vl") ? "SkylakeX"
+               : __builtin_cpu_supports("avx2")   ? "Haswell"
+                                                  : NULL;
+#endif
+    return NULL;
+}
+
+static void start_again(char **argv) {
+    execv("/proc/self/exe", argv);
+    tool_note("cannot start again without %s and %s, which slow OpenBLAS down: %s", shackles[0],
+              shackles[1], strerror(errno));
+}
+
 void peer_openblas_unshackle(char **argv) {
+    static const char advised[] = "CLATTICE_OPENBLAS_ADVISED";
     bool any = false;
     for (size_t i = 0; i < 2; i++) {
         any |= getenv(shackles[i]) != NULL;
         unsetenv(shackles[i]);
     }
-    if (getenv(guard))
-        return;
-    setenv(guard, any ? "1" : "0", 1);
-    for (size_t i = 0; i < 2; i++)
-        setenv(patience[i].name, patience[i].value, 0);
-    execv("/proc/self/exe", argv);
-    tool_note("cannot start again without %s and %s, which slow OpenBLAS down: %s", shackles[0],
-              shackles[1], strerror(errno));
+    if (!getenv(guard)) {
+        setenv(guard, any ? "1" : "0", 1);
+        for (size_t i = 0; i < 2; i++)
+            setenv(patience[i].name, patience[i].value, 0);
+        start_again(argv);
+    } else if (!getenv(advised) && better_kernels()) {
+        setenv(shackles[0], better_kernels(), 1);
+        setenv(advised, "1", 1);
+        start_again(argv);
+    }
 }
 
 void peer_openblas_describe(FILE *file) {

@@ -9,6 +9,7 @@
 #define ATTENTION_DECODE_TUNABLES(X)                                                               \
     X(VW, "lanes of a vector", 16, 4, 8, 16)                                                       \
     X(BK, "keys of a block", 64, 16, 32, 64, 128, 256)                                             \
+    X(AHEAD, "keys asked for ahead of their use", 0, 0, 2, 4, 8, 16)                               \
     X(SPLIT, "work-groups for each core, by splitting keys", 2, 1, 2, 4, 8)
 
 enum { ATTENTION_DECODE_TUNABLES(TUNABLE_INDEX) T_COUNT };
@@ -18,8 +19,10 @@ static const struct tunable tunables[] = {ATTENTION_DECODE_TUNABLES(TUNABLE_ROW)
 enum {
     MAX_ROWS = 32, /* query rows of a key head; BQ of the kernel */
     MAX_QUERIES =
-        4,         /* more of them fill vectors of queries, which attention_cpu.cl computes with */
-    MIN_PART = 256 /* keys that are worth a work-group */
+        4,          /* more of them fill vectors of queries, which attention_cpu.cl computes with */
+    MIN_PART = 256, /* keys that are worth a work-group */
+    AHEAD_BYTES = 4096 /* of K or V that should be under way: too few wait, too many crowd the first
+                          cache */
 };
 
 static size_t rows_of_unit(const struct attention *a) {
@@ -46,9 +49,21 @@ static bool fits(const struct device *device, const void *problem, const int *va
     return values[T_BK] >= values[T_VW];
 }
 
+/* What the cores' second caches hold is near enough; asking for it only costs. */
+static bool is_in_cache(const struct device *device, const struct attention *a) {
+    const double keys = (double)a->batch * (double)a->kv_heads * (double)a->seq_k;
+    const double bytes = 2 * keys * (double)a->head_dim * (double)clat_dtype_bytes(a->dtype);
+    return bytes <= (double)device->l2_bytes * device->compute_units;
+}
+
 static void guess(const struct device *device, const void *problem, int *values) {
-    (void)problem;
+    const struct attention *a = problem;
+    const size_t row = a->head_dim * clat_dtype_bytes(a->dtype);
     values[T_VW] = device->f32_lanes >= 16 ? 16 : device->f32_lanes >= 8 ? 8 : 4;
+    if (!is_in_cache(device, a))
+        for (unsigned i = 0; i < tunable_count(&tunables[T_AHEAD]); i++)
+            if ((size_t)tunables[T_AHEAD].candidates[i] * row <= AHEAD_BYTES)
+                values[T_AHEAD] = tunables[T_AHEAD].candidates[i];
 }
 
 /* Parts of the keys: enough work-groups for all cores, each with enough to do. */
