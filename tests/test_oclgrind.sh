@@ -113,7 +113,7 @@ check_all() {
     start 'notices what is not initialised' is_noticed 'gemm cpu packed NN' \
         gemm_cpu.cl 's/sum\[i\]\[v\] = 0;/;/' 'uninitialized value'
     start 'notices a call that fails' is_noticed 'gemm simt one' \
-        gemm_simt.cl 's/void gemm(/void other(/' 'Function: clCreateKernel'
+        gemm_simt.cl 's/^gemm(/other(/' 'Function: clCreateKernel'
     start 'notices a race in gemm' is_noticed 'gemm simt NN' \
         gemm_simt.cl "$(without_barrier gemm_simt.cl 2)" 'data race'
     start 'notices a race in attention' is_noticed 'attention simt full' \

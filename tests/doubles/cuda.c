@@ -98,6 +98,11 @@ int cublasDestroy_v2(void *handle) {
     return handle != &our_uuid;
 }
 
+/* Only sums of slices in f32 are asked for. */
+int cublasSetMathMode(void *handle, int mode) {
+    return handle != &our_uuid || mode != 16;
+}
+
 /* 12.34.56 */
 int cublasGetProperty(int which, int *value) {
     *value = 12 + 22 * which;
