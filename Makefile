@@ -221,7 +221,7 @@ bench: setup ## build and run the default benchmarks
 # suites of GPUs have a card of their own, and that its own line of the document.
 SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage native \
     attention-table sparse-cpu decode overhead
-GPU_SUITES ?= gpu-gemm gpu-tf32 gpu-sgemm
+GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm
 PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
 BENCH_FLAGS ?=
 TORCH_FLAGS ?=
@@ -236,6 +236,15 @@ measure = @mkdir -p $(RESULTS); export CLATTICE_KERNEL_DIR=cl; failed=0; for sui
         sed -i -E 's/("(cache_dir|tuned_file|kernel_dir)": ")[^"]*/\1/' $(RESULTS)/$(3).json && \
         $(TOOL) report --markdown docs/benchmarks.md $(RESULTS)/*.json && exit $$failed
 
+# Attention by what is best on the card, by `mma`, and under masks that only FlexAttention has too.
+define beside_torch
+python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention.json || failed=1; \
+python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-mma.json \
+    --implementation mma || failed=1; \
+python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-sparse.json \
+    --seq 16384 --mask sliding-256,sliding-1024,longformer-256-64 || failed=1;
+endef
+
 .PHONY: benchmarks benchmarks-gpu
 benchmarks: setup ## measure all that docs/benchmarks.md shows of CPUs (SUITES=decode: only that)
 	$(again) all
@@ -243,8 +252,7 @@ benchmarks: setup ## measure all that docs/benchmarks.md shows of CPUs (SUITES=d
 
 benchmarks-gpu: setup ## the same on an NVIDIA card, with cuBLAS and PyTorch
 	$(again) all
-	$(call measure,$(GPU_SUITES),python3 tools/bench_torch.py $(TORCH_FLAGS) \
-	    --json $(RESULTS)/gpu-attention.json || failed=1;,gpu-machine)
+	$(call measure,$(GPU_SUITES),$(beside_torch),gpu-machine)
 
 .PHONY: plots
 plots: ## draw the plots of docs/benchmarks.md from what `make benchmarks` measured

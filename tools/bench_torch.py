@@ -21,6 +21,7 @@ import ctypes as c
 import json
 import math
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -422,6 +423,16 @@ def measure(library, shape, options):
     return rows
 
 
+def command_line():
+    """This one, without the paths of this machine."""
+    said = sys.argv[1:]
+    for option in ("--json", "--library"):
+        if option in said:
+            at = said.index(option)
+            del said[at:at + 2]
+    return shlex.join(["python3", "tools/bench_torch.py", *said])
+
+
 def make_rows(shape, everybody, device):
     ours, peers = everybody[0], everybody[1:]
     seconds = statistics.median(ours.samples)
@@ -439,7 +450,7 @@ def make_rows(shape, everybody, device):
         "max_err": ours.verdict.worst if math.isfinite(ours.verdict.worst) else None,
         "err_bound": ours.verdict.bound,
         "ok": ours.verdict.ok,
-        "command": "python3 tools/bench_torch.py",
+        "command": command_line(),
     }
     if peers:
         row["libraries"] = torch_versions()

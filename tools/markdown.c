@@ -33,8 +33,13 @@ static void write_table(FILE *file, const struct results *results) {
         fprintf(file, "    %s\n\n", results->command);
     else
         fprintf(file, "    clattice bench %s\n\n", results->suite);
-    if (results->libraries)
-        fprintf(file, "%s.\n\n", results->libraries);
+    if (results->device)
+        fprintf(file, "On %s", results->device);
+    if (results->device && results->implementation)
+        fprintf(file, " by `%s`", results->implementation);
+    if (results->device)
+        fprintf(file, "%s%s.\n\n", results->libraries ? "; " : "",
+                results->libraries ? results->libraries : "");
     fputs("| problem | ms | GFLOP/s |", file);
     for (unsigned p = 0; p < results->n_peers; p++)
         fprintf(file, " %s |", results->peers[p]);

@@ -53,6 +53,19 @@ static void add_row(struct results *results, const json_t *row) {
     last->peers[last->n_peers++].ratio = number(row, "ratio");
 }
 
+/* What all rows say under `key`; NULL: they differ. */
+static const char *common(const json_t *rows, const char *key) {
+    const char *first = string(json_array_get(rows, 0), key);
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        const char *text = string(row, key);
+        if (!first || !text || strcmp(first, text) != 0)
+            return NULL;
+    }
+    return first;
+}
+
 bool results_load(struct results *out, const char *path) {
     json_error_t error;
     *out = (struct results){.json = json_load_file(path, 0, &error)};
@@ -67,8 +80,10 @@ bool results_load(struct results *out, const char *path) {
         results_free(out);
         return tool_error("out of memory");
     }
-    out->command = string(json_array_get(out->json, 0), "command");
-    out->libraries = string(json_array_get(out->json, 0), "libraries");
+    out->command = common(out->json, "command");
+    out->libraries = common(out->json, "libraries");
+    out->device = common(out->json, "device");
+    out->implementation = common(out->json, "implementation");
     for (size_t i = 0; i < count; i++) {
         const json_t *row = json_array_get(out->json, i);
         if (string(row, "name"))

@@ -152,7 +152,8 @@ size_t suite_from_options(struct spec out[SUITE_MAX], const char *word,
     if (!count)
         tool_error("no operator or suite \"%s\": see `clattice help bench`", word);
     for (size_t i = 0; i < count; i++) {
-        out[i].implementation = options->implementation;
+        if (options->implementation)
+            out[i].implementation = options->implementation;
         out[i].tunables = options->tunables;
     }
     return count;

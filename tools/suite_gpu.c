@@ -79,6 +79,24 @@ static size_t gpu_sgemm(struct spec *out) {
     return add_squares(out, NULL, CLAT_F32, CLAT_PRECISION_F32, 1024);
 }
 
+/* Cards that have something faster take `mma` only when it is asked for. */
+static size_t by_mma(struct spec *out, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        out[i].implementation = "mma";
+    return count;
+}
+
+static size_t gpu_gemm_mma(struct spec *out) {
+    size_t n = 0;
+    for (unsigned type = 0; type < LENGTH(dtypes_16); type++)
+        n += add_squares(out + n, groups_16[type], dtypes_16[type], CLAT_PRECISION_F32, 2048);
+    return by_mma(out, n);
+}
+
+static size_t gpu_tf32_mma(struct spec *out) {
+    return by_mma(out, gpu_tf32(out));
+}
+
 /* As the papers on attention measure: 16384 tokens, heads that are 2048 features together. */
 static size_t gpu_attention(struct spec *out) {
     static const size_t lengths[] = {2048, 4096, 16384}, features[] = {64, 128};
@@ -106,6 +124,8 @@ const struct suite suites_gpu[] = {
     {"gpu-gemm-tokens", "bf16, 1 to 256 tokens times a model's weights", gpu_gemm_tokens, "cublas",
      1},
     {"gpu-tf32", "f32 2048 to 8192 as TF32, all transposes", gpu_tf32, "cublas", 1},
+    {"gpu-gemm-mma", "f16 and bf16 2048 to 8192 by implementation mma", gpu_gemm_mma, "cublas", 1},
+    {"gpu-tf32-mma", "f32 2048 to 8192 as TF32 by implementation mma", gpu_tf32_mma, "cublas", 1},
     {"gpu-sgemm", "SGEMM 1024 to 8192, all transposes", gpu_sgemm, "cublas,clblast", 1},
     {"gpu-attention", "f16 and bf16, 2048 to 16384 keys, full and causal", gpu_attention, "gemm",
      1},

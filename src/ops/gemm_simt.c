@@ -72,7 +72,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
 /* ---- good values ---- */
 
 /* Shapes of work-groups, and how fast they multiply f32 where a compute unit has enough of them, as
- * measured on an NVIDIA H200; the fastest is 1. */
+ * measured on an NVIDIA H200 or H100; the fastest is 1. */
 static const struct choice {
     int values[T_COUNT];
     double speed;

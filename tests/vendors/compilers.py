@@ -139,7 +139,8 @@ def nvidia(case, source, folder, tools):
     library = tools / "root/usr/lib/clc/nvptx64--nvidiacl.bc"
     run(["clang-19", "-x", "cl", *case["options"].split(), "-target", "nvptx64--nvidiacl",
          "-march=" + CLANG_NVIDIA.get(case["target"], case["target"]), "-O3", "-S", "-nogpulib",
-         "-Werror=variadic-macros", "-D__OPENCL_VERSION__=120", "-Xclang", "-target-feature", "-Xclang", PTX.get(case["target"], "+ptx78"), "-Xclang",
+         "-Werror=variadic-macros", "-D__OPENCL_VERSION__=120", "-Xclang", "-target-feature",
+         "-Xclang", PTX.get(case["target"], "+ptx78"), "-Xclang",
          "-cl-ext=+cl_khr_fp16,+cl_khr_fp64", "-Xclang", "-mlink-builtin-bitcode", "-Xclang",
          library, "-o", ptx, source])
     text = ptx.read_text()
