@@ -95,13 +95,13 @@ static struct workspace *find_idle(struct workspace_pool *pool, cl_command_queue
     return best;
 }
 
-/* The entry that was given back first, if at least POOL_DEPTH are large enough and in flight; with
- * the lock held. The list is ordered by time, newest first. */
+/* The entry that was given back first, if at least POOL_DEPTH are large enough and in flight, their
+ * ends known by events; with the lock held. The list is ordered by time, newest first. */
 static struct workspace *find_oldest(struct workspace_pool *pool, size_t bytes) {
     struct workspace *oldest = NULL;
     unsigned in_flight = 0;
     for (struct workspace *entry = pool->entries; entry != NULL; entry = entry->next)
-        if (!entry->taken && entry->bytes >= bytes) {
+        if (!entry->taken && entry->last != NULL && entry->bytes >= bytes) {
             oldest = entry;
             in_flight++;
         }
@@ -167,7 +167,7 @@ clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
 
     pthread_mutex_lock(&pool->lock);
     entry = find_idle(pool, queue, in_order, bytes);
-    if (entry == NULL && (entry = find_oldest(pool, bytes)) != NULL && entry->last != NULL) {
+    if (entry == NULL && (entry = find_oldest(pool, bytes)) != NULL) {
         wait = entry->last;
         clRetainEvent(wait);
     }
@@ -232,11 +232,14 @@ void workspace_give_in_order(struct workspace_pool *pool, struct workspace *work
                              cl_command_queue queue) {
     if (workspace == NULL)
         return;
+    if (workspace->held != queue && clRetainCommandQueue(queue) != CL_SUCCESS) {
+        workspace_give_failed(pool, workspace, queue);
+        return;
+    }
     pthread_mutex_lock(&pool->lock);
     if (workspace->held != queue) {
         let_go(workspace);
-        if (clRetainCommandQueue(queue) == CL_SUCCESS)
-            workspace->held = queue;
+        workspace->held = queue;
     }
     if (workspace->last != NULL)
         clReleaseEvent(workspace->last);
