@@ -23,9 +23,10 @@
  *
  * Contract (tunables): BM, BN, BK the tile, SUBS_M, SUBS_N sub-groups down and across, STAGES pairs
  * of tiles (2 where MMA_ASYNC is 0), GROUP rows of tiles walked together so that neighbours share B
- * in the cache, SPLIT_K work-groups that share the k of a tile. See mma/mma.clh for the engine, gemm.clh for the variant. The host sees to it that
- * sub-groups divide the tile into fragments, that BK is an even number of them, and that all
- * work-items, a chunk each, are whole lines of a strip of either tile, of which there are enough.
+ * in the cache, SPLIT_K work-groups that share the k of a tile. See mma/mma.clh for the engine,
+ * gemm.clh for the variant. The host sees to it that sub-groups divide the tile into fragments, that
+ * BK is an even number of them, and that all work-items, a chunk each, are whole lines of a strip of
+ * either tile, of which there are enough.
  */
 #if !defined(BM) || !defined(BN) || !defined(BK) || !defined(SUBS_M) || !defined(SUBS_N) ||        \
     !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
