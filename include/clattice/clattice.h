@@ -478,7 +478,8 @@ typedef struct clat_attention_problem {
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
     const char *implementation, *tunables; /* as in clat_gemm_problem, but "cpu", "cpu_tile",
-                                              "mma", "simt", "decode" (CPUs, at most 4 queries) */
+                                              "mma", "simt", "wgmma", "decode" (CPUs, at most 4
+                                              queries) */
 } clat_attention_problem;
 
 #define CLAT_ATTENTION_PROBLEM_INIT                                                                \
