@@ -218,6 +218,24 @@ static inline void score_run(float *st, vec *top, const word *qt, rows_of k, lon
 #undef SCORE
 }
 
+#if SCORE_MODIFIER
+/* Modified scores take the place of a run's; `top` grows to the maximum. */
+static inline void modify_run(float *st, vec *top, const struct attention_params *p,
+                              const struct query_tile *t, const struct key_tile *tile,
+                              __global const float *data, const struct run *r)
+{
+    for (int key = r->key; key < r->key + r->keys; key++)
+        for (int n = r->vector; n < r->vector + r->vectors; n++) {
+            float *s = st + key * BQ + n * VW;
+            for (int lane = 0; lane < VW; lane++)
+                s[lane] = modified(s[lane], p, t->batch, t->head,
+                                   t->first + min(n * VW + lane, t->rows - 1), tile->first + key,
+                                   data);
+            top[n] = max(top[n], VLOAD(VW, s));
+        }
+}
+#endif
+
 /* The weights of K_STEP keys from `key` on, of which those from `end` on do not exist, take the place
  * of their scores; words that of the first half of them. `mark`: hidden keys get HIDDEN_WEIGHT. */
 #if BF16_DOT
@@ -405,7 +423,10 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
         UNROLL for (int n = 0; n < NV; n++)
             before[n] = unmasked[n] = top[n];
         for (struct run r = {0}; run_next(&r, &p, &t, &tile);) {
-            score_run(st, tile.partial ? unmasked : top, qt, block_k, ld_k, &r);
+            score_run(st, tile.partial || SCORE_MODIFIER ? unmasked : top, qt, block_k, ld_k, &r);
+#if SCORE_MODIFIER
+            modify_run(st, tile.partial ? unmasked : top, &p, &t, &tile, SCORE_DATA_OF(p), &r);
+#endif
             if (tile.partial)
                 mask_run(st, top, &p, &t, &tile, MASK_WORDS, &r);
         }

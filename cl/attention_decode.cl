@@ -158,6 +158,16 @@ ALWAYS_INLINE void score_rows(float *s, const float *q, __global const element *
         UNROLL for (int r = 0; r < rows; r++) s[r * BK + key] = -INFINITY;
 }
 
+#if SCORE_MODIFIER
+static inline void modify_row(float *s, const struct attention_params *p, int batch,
+                              const struct row *r, const struct span *keys,
+                              __global const float *data)
+{
+    for (int key = 0; key < keys->count; key++)
+        s[key] = modified(s[key], p, batch, r->head, r->query, keys->from + key, data);
+}
+#endif
+
 /* Weights from scores, added up in parts; what was summed before is to be scaled by alpha. */
 static inline void weigh_row(float *s, float *top, float *alpha, vec *sum, float log2_scale,
                              int count)
@@ -290,6 +300,12 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
                 score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, 2);
             else
                 score_rows(s, x, at, p.k.seq, FEATURE_STRIDE(p.k), keys.count, 1);
+#if SCORE_MODIFIER
+            for (int j = i; j < i + n; j++) {
+                const struct row r = row_of(&p, kv_head, j);
+                modify_row(rows_s + j * BK, &p, batch, &r, &keys, SCORE_DATA_OF(p));
+            }
+#endif
             for (int j = i; j < i + n; j++)
                 weigh_row(rows_s + j * BK, &top[j], &alpha[j], &sum[j], p.log2_scale, keys.count);
         }

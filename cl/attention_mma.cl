@@ -115,6 +115,21 @@ ALWAYS_INLINE void add_values(struct mma_subgroup self, mma_sums *out, const mma
     (((self).index * RQ + (n) / MMA_SUMS % RQ) * MMA_N +                                           \
      MMA_SUM_COLUMN((self).lane, (n) % MMA_SUMS))
 
+#if SCORE_MODIFIER
+ALWAYS_INLINE void modify_scores(struct mma_subgroup self, mma_sums *s,
+                                 const struct attention_params *p, const struct query_tile *t,
+                                 const struct key_tile *tile, __global const float *data)
+{
+    MMA_UNROLL for (int f = 0; f < S_FRAGMENTS * RQ; f++)
+    MMA_UNROLL for (int n = 0; n < MMA_SUMS; n++)
+    {
+        const int i = t->first + min(QUERY_OF(self, f * MMA_SUMS + n), t->rows - 1);
+        const int key = tile->first + min(KEY_OF(self, f * MMA_SUMS + n), tile->count - 1);
+        s[f].x[n] = modified(s[f].x[n], p, t->batch, t->head, i, key, data);
+    }
+}
+#endif
+
 /* Scores of keys that do not exist or that the mask hides become -infinity. */
 #if !MASK_LIST
 ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
@@ -375,6 +390,9 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
         }
         mma_commit();
         score(self, s, tile_k + now, tile_q, kept);
+#if SCORE_MODIFIER
+        modify_scores(self, s, &p, &t, &tile, SCORE_DATA_OF(p));
+#endif
         if (tile.partial || tile.count < BK)
             mask_scores(self, s, &p, &t, &tile, MASK_WORDS);
 #if STAGES == 1

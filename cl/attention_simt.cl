@@ -272,6 +272,21 @@ ALWAYS_INLINE void multiply_keys(float (*s)[RK], __local const float *qt, __loca
     }
 }
 
+#if SCORE_MODIFIER
+ALWAYS_INLINE void modify_scores(float (*s)[RK], const struct attention_params *p,
+                                 const struct query_tile *t, const struct key_tile *tile,
+                                 __global const float *data, int x, int y)
+{
+    UNROLL for (int r = 0; r < RQ; r++)
+    UNROLL for (int c = 0; c < RK; c++)
+    {
+        const int i = t->first + min(y * RQ + r, t->rows - 1);
+        const int key = tile->first + min(COLUMN(x, c, WK), tile->count - 1);
+        s[r][c] = modified(s[r][c], p, t->batch, t->head, i, key, data);
+    }
+}
+#endif
+
 /* Scores of keys that do not exist or that the mask hides become -infinity. Bit r * RK + c tells
  * which are left. */
 ALWAYS_INLINE ulong mask_keys(float (*s)[RK], const struct attention_params *p,
@@ -480,6 +495,9 @@ attention(ATTENTION_PARAMETERS)
                 store_values(stages + now, g.kv, item);
             barrier(CLK_LOCAL_MEM_FENCE);
         }
+#if SCORE_MODIFIER
+        modify_scores(s, &p, &t, &tile, SCORE_DATA_OF(p), x, y);
+#endif
         weigh_tile(s, out, sum, top, &p, &t, &tile, MASK_WORDS, shared_rows, x, y);
         store_weights(stages + now + P_AT, s, 0, x, y);
         more = WALK_NEXT(walk, p, t, next);

@@ -22,7 +22,7 @@ enum {
     OP_MAX_ARGS = 16,
     OP_MAX_BUFFERS = 12,
     OP_MAX_CONSTANTS = 4,
-    OP_MAX_PARAMS_BYTES = 256,
+    OP_MAX_PARAMS_BYTES = 272,
     OP_WHY_BYTES = 160
 };
 

@@ -199,6 +199,10 @@ const void *clat_trial_host(const clat_trial *trial, const char *name) {
     return (const char *)operand->host + trial->guard * clat_dtype_bytes(operand->is.dtype);
 }
 
+clat_context *trial_context(const clat_trial *trial) {
+    return trial->ctx;
+}
+
 cl_command_queue clat_trial_queue(const clat_trial *trial) {
     return trial ? trial->queue : NULL;
 }

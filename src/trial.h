@@ -42,6 +42,8 @@ clat_status trial_create_unaligned(clat_trial **out, const clat_plan *plan, uint
 
 #define TRIAL_BUDGET 3e7
 
+clat_context *trial_context(const clat_trial *trial);
+
 /* Element `index` of operand number `operand`, as a double; outputs as read back. */
 double trial_value(const clat_trial *trial, unsigned operand, size_t index);
 

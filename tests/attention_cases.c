@@ -4,6 +4,7 @@
 #include "dtype.h"
 #include "mask_cases.h"
 #include "ops/attention.h"
+#include "score_cases.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +24,11 @@ struct fixture {
     clat_attention_problem problem;
     struct tensor q, k, v, o;
     size_t inputs, outputs, lse_offset; /* elements of the two buffers */
+    const struct score_case *score;     /* NULL: none */
+    float *score_data;                  /* problem.score_data elements, NaN around them */
 };
+
+enum { SCORE_DATA_OFFSET = 5 };
 
 static size_t at(const struct tensor *t, size_t b, size_t h, size_t i, size_t d) {
     return t->offset + b * t->stride.batch + h * t->stride.head + i * t->stride.seq +
@@ -80,9 +85,10 @@ static void place(struct fixture *f, enum attention_layout flags) {
 
 static struct fixture fixture_new(const clat_attention_problem *problem,
                                   enum attention_layout layout) {
-    struct fixture f = {.problem = *problem};
+    struct fixture f = {.problem = *problem, .score = score_case_of(problem->score)};
     clat_attention_problem *p = &f.problem;
     const size_t kv_heads = p->kv_heads ? p->kv_heads : p->heads;
+    uint64_t seed = 4;
     f.q = f.o = (struct tensor){p->batch, p->heads, p->seq_q, p->head_dim, {0}, 0};
     f.k = f.v = (struct tensor){p->batch, kv_heads, p->seq_k, p->head_dim, {0}, 0};
     place(&f, layout);
@@ -90,6 +96,14 @@ static struct fixture fixture_new(const clat_attention_problem *problem,
         p->q = f.q.stride, p->k = f.k.stride;
         p->v = f.v.stride, p->o = f.o.stride;
     }
+    if (f.score != NULL && f.score->data != NULL)
+        p->score_data = f.score->data(p->heads, p->seq_q, p->seq_k);
+    const size_t data = p->score_data + 2 * SCORE_DATA_OFFSET;
+    f.score_data = harness_alloc(data * sizeof *f.score_data);
+    for (size_t i = 0; i < data; i++)
+        f.score_data[i] = i < SCORE_DATA_OFFSET || i >= SCORE_DATA_OFFSET + p->score_data
+                              ? NAN
+                              : (float)(1 + harness_random_real(&seed, 0.5));
     return f;
 }
 
@@ -137,6 +151,24 @@ static double score_row(const struct fixture *f, const void *in, size_t b, size_
     return largest;
 }
 
+/* Modifies scores, and gives what their error becomes: see src/ops/attention_trial.c. */
+static double modify_scores(const struct fixture *f, size_t b, size_t h, size_t i, double *score,
+                            double error) {
+    const clat_attention_problem *p = &f->problem;
+    struct score_at where = {(int)b,        (int)h,        (int)i,       0,
+                             (int)p->heads, (int)p->seq_q, (int)p->seq_k};
+    double largest = 0;
+    for (; where.key < where.seq_k; where.key++) {
+        double *s = &score[where.key];
+        if (*s == -INFINITY)
+            continue;
+        *s = f->score->modify(*s, &where, f->score_data + SCORE_DATA_OFFSET);
+        if (*s > -INFINITY)
+            largest = fmax(largest, fabs(*s));
+    }
+    return SCORE_CASES_GAIN * error + 16 * 0x1p-24 * largest;
+}
+
 /*
  * softmax(S) V in f64. The bounds are those of docs/numerics.md: rounding errors of random signs,
  * twice over, plus a floor; far below what one key more or less would change.
@@ -148,12 +180,14 @@ static void reference_row(const struct fixture *f, const void *in, size_t b, siz
     const double u = 0x1p-24;
     double *score = harness_alloc((p->seq_k + 1) * sizeof *score);
     const double magnitude = score_row(f, in, b, h, i, score);
-    const double score_error = (2 * sqrt((double)p->head_dim) + 8) * u * magnitude;
+    double score_error = (2 * sqrt((double)p->head_dim) + 8) * u * magnitude;
+    if (f->score != NULL)
+        score_error = modify_scores(f, b, h, i, score, score_error);
     /* Weights rounded to the type, exponentials as exact as that is worth. */
     const bool native = p->dtype != CLAT_F32 && p->precision == CLAT_PRECISION_NATIVE;
     const double rounding = native ? dtype_epsilon(p->dtype) : 0,
                  exponential = native ? 0x1p-13 : 0;
-    double largest = -INFINITY, sum = 0, n = 0;
+    double largest = -INFINITY, sum = 0, n = 0; /* of modified scores */
     for (size_t j = 0; j < p->seq_k; j++)
         largest = fmax(largest, score[j]);
     for (size_t j = 0; j < p->seq_k; j++) {
@@ -236,13 +270,14 @@ static void compare(const char *name, const struct fixture *f, const void *in, c
     free(lse_bounds);
 }
 
-static void run(const struct fixture *f, cl_mem in, cl_mem out, cl_mem lse) {
+static void run(const struct fixture *f, cl_mem in, cl_mem out, cl_mem lse, cl_mem score_data) {
     clat_plan *plan = NULL;
     clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
     args.q = args.k = args.v = in;
     args.q_offset = f->q.offset, args.k_offset = f->k.offset, args.v_offset = f->v.offset;
     args.o = out, args.o_offset = f->o.offset;
     args.logsumexp = lse, args.logsumexp_offset = f->lse_offset;
+    args.score_data = score_data, args.score_data_offset = SCORE_DATA_OFFSET;
     assert_ok(clat_attention_plan(&plan, harness_context(), &f->problem));
     assert_ok(clat_attention_run(plan, harness_queue(), &args, 0, NULL, NULL));
     clat_plan_release(plan);
@@ -263,13 +298,17 @@ void attention_check(const char *name, const clat_attention_problem *problem,
     cl_mem in_buffer = harness_buffer(f.inputs * size, in);
     cl_mem out_buffer = harness_buffer(f.outputs * size, NULL);
     cl_mem lse_buffer = harness_buffer(lse_bytes, NULL);
-    run(&f, in_buffer, out_buffer, lse_buffer);
+    cl_mem data_buffer = harness_buffer(
+        (f.problem.score_data + 2 * SCORE_DATA_OFFSET) * sizeof(float), f.score_data);
+    run(&f, in_buffer, out_buffer, lse_buffer, data_buffer);
     harness_read(out_buffer, 0, f.outputs * size, got);
     harness_read(lse_buffer, 0, lse_bytes, got_lse);
     compare(name, &f, in, got, got_lse);
     clReleaseMemObject(in_buffer);
     clReleaseMemObject(out_buffer);
     clReleaseMemObject(lse_buffer);
+    clReleaseMemObject(data_buffer);
+    free(f.score_data);
     free(in);
     free(got);
     free(got_lse);
@@ -281,7 +320,9 @@ bool attention_is_declined(const clat_attention_problem *problem) {
     struct attention attention;
     char why[OP_WHY_BYTES];
     assert_ok(attention_normalise(&attention, problem));
-    return !impl->supports(&harness_context()->device, &attention, why);
+    const bool takes = impl->supports(&harness_context()->device, &attention, why);
+    snippet_release(attention.score);
+    return !takes;
 }
 
 size_t attention_check_all(const char *name, const clat_attention_problem *problem,

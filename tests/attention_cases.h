@@ -19,7 +19,8 @@ enum attention_layout {
 /*
  * Runs `problem`, whose strides are taken from `layout`, and compares every element of O and
  * logsumexp with the reference. Inputs are random in [-range, range), with NaN wherever no element
- * is; the outputs hold NaN before, and canaries between their elements that must survive.
+ * is; the outputs hold NaN before, and canaries between their elements that must survive. A score
+ * modifier is one of score_cases.h, whose data is made here.
  */
 void attention_check(const char *name, const clat_attention_problem *problem,
                      enum attention_layout layout, double range);

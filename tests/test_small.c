@@ -6,6 +6,7 @@
 #include "attention_cases.h"
 #include "gemm_cases.h"
 #include "mask_cases.h"
+#include "score_cases.h"
 
 #include "context.h"
 #include "engine.h"
@@ -201,6 +202,7 @@ static void test_engine_gemm(void **state) {
 #define HEADS(heads_, kv_heads_) .heads = (heads_), .kv_heads = (kv_heads_)
 #define SEQ(q_, k_, d_) .seq_q = (q_), .seq_k = (k_), .head_dim = (d_)
 #define LSE .logsumexp = true
+#define SCORE(name) .score = (name) /* of score_cases.h, until it is run */
 
 static const struct attention_line {
     const char *name, *mask;
@@ -222,6 +224,10 @@ static const struct attention_line {
      "blocks_heads",
      {SIMT, F32, HEADS(4, 2), SEQ(17, 31, 5), LSE},
      0},
+    {"attention simt score modifier",
+     "causal_br",
+     {SIMT, F32, HEADS(2, 1), SEQ(11, 21, 5), LSE, SCORE("distance")},
+     LAYOUT_PADDED},
     {"attention simt nothing", "nothing", {SIMT, F32, HEADS(1, 1), SEQ(5, 9, 3), LSE}, 0},
 
     {"attention cpu full split",
@@ -252,6 +258,10 @@ static const struct attention_line {
      "blocks_heads",
      {CPU("NV=2 PACK=0 SPLIT=16"), F32, HEADS(4, 2), SEQ(11, 161, 4)},
      0},
+    {"attention cpu score modifier",
+     "window",
+     {CPU("NV=1 PACK=1 SPLIT=0"), F32, HEADS(2, 1), SEQ(11, 21, 5), LSE, SCORE("distance")},
+     0},
     {"attention cpu nothing",
      "nothing",
      {CPU("NV=1 PACK=1 SPLIT=0"), F32, HEADS(1, 1), SEQ(5, 9, 3), LSE},
@@ -266,6 +276,10 @@ static const struct attention_line {
      "window",
      {DECODE, BF16, HEADS(2, 2), SEQ(4, 27, 6), LSE},
      LAYOUT_FEATURES},
+    {"attention decode score modifier",
+     "dense",
+     {DECODE, F32, HEADS(2, 1), SEQ(2, 21, 5), LSE, SCORE("alibi")},
+     0},
     {"attention decode split",
      "dense",
      {DECODE, F32, HEADS(2, 1), SEQ(2, 521, 5), LSE},
@@ -279,8 +293,11 @@ static void run_attention(const struct attention_line *line) {
     struct attention attention;
     problem.batch = 2;
     problem.mask = mask;
+    if (problem.score != NULL)
+        problem.score = score_case_named(problem.score)->text;
     assert_ok(attention_normalise(&attention, &problem));
     const bool is_run = runs(&attention_operation, problem.implementation, &attention);
+    snippet_release(attention.score);
     if (is_run)
         attention_check(line->name, &problem, line->layout, 1.0);
     clat_mask_release(mask);
@@ -303,6 +320,13 @@ static const struct engine_attention_line {
      {"attention mma nv_sm80",
       "dense",
       {MMA("SG=1 RQ=1 BK=16 STAGES=1 KEEP_Q=0"), F16, NATIVE, HEADS(1, 1), SEQ(17, 33, 13), LSE},
+      0},
+     false},
+    {"nv_sm80",
+     {"attention mma nv_sm80 score modifier",
+      "causal",
+      {MMA("SG=1 RQ=1 BK=16 STAGES=1 KEEP_Q=0"), F16, NATIVE, HEADS(2, 1), SEQ(17, 21, 13), LSE,
+       SCORE("distance")},
       0},
      false},
     {"nv_sm75",

@@ -366,6 +366,25 @@ static void test_peers(void **state) {
 
 /* Peers that do other work are scaled to ours: with a tenth of the blocks, `tiles` takes a tenth of
  * `dense`. */
+/* A modifier with a name and one in words, beside the same without; others leave it out. */
+static void test_bench_score(void **state) {
+    (void)state;
+    json_t *json = run_json(0, "bench attention --batch 1 --seq-q 100 --heads 2 --head-dim 16 "
+                               "--score alibi --reps 1 --peer unmodified");
+    const json_t *row = find_row(json, "unmodified");
+    assert_true(number(row, "ratio") > 0);
+    assert_non_null(strstr(json_string_value(json_object_get(row, "name")), "alibi"));
+    json_decref(json);
+    expect_status(0, "bench attention --seq-q 50 --head-dim 16 --reps 1 --score 'score *= 2;' "
+                     "--peer unfused");
+    expect_output("modified");
+    expect_output("unfused left out");
+    expect_status(1, "bench attention --seq-q 50 --head-dim 16 --reps 1 --score 'score *= x;'");
+    expect_output("score:1:10");
+    expect_status(2, "bench mha --score alibi");
+    expect_output("takes no --score");
+}
+
 static void test_bench_scaled_peers(void **state) {
     (void)state;
     if (!harness_device_is_cpu())
@@ -665,6 +684,7 @@ static const struct CMUnitTest commands[] = {
     HARNESS_CASE("bench of a suite", test_bench_suite, NULL),
     HARNESS_CASE("bench of the overhead", test_bench_overhead, NULL),
     HARNESS_CASE("report", test_report, NULL),
+    HARNESS_CASE("bench: a score modifier", test_bench_score, NULL),
     HARNESS_CASE("bench: cuBLAS", test_bench_cublas, NULL),
     HARNESS_CASE("bench beside PyTorch, without it", test_bench_torch, NULL),
     HARNESS_CASE("settings of OpenBLAS", test_openblas_settings, NULL),

@@ -107,7 +107,8 @@ static char *make_notes(void) {
           "unfused is CLBlast\nGEMMs around a softmax kernel, unfused-openblas the same on the "
           "host, panels-openblas the same for\n256 queries at a time. Ourselves at other work, "
           "whose rate is the measure: gemm of 1024, the\nproblem in f32 (f32), with untuned values "
-          "(guess), without its mask (dense; tiles: as many tiles of\nthat as the mask visits). "
+          "(guess), without its mask (dense; tiles: as many tiles of\nthat as the mask visits), "
+          "without its score modifier (unmodified). "
           "What the CPU can do: stream and read move the problem's bytes, from memory\nor from "
           "wherever they fit; peak does its operations in registers.",
           file);

@@ -47,7 +47,8 @@ class Problem(c.Structure):  # clat_attention_problem
         [("dtype", c.c_int)]
         + [(n, c.c_size_t) for n in ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim")]
         + [(n, Strides) for n in "qkvo"]
-        + [("scale", c.c_double), ("mask", c.c_void_p), ("logsumexp", c.c_bool)]
+        + [("scale", c.c_double), ("mask", c.c_void_p), ("score", c.c_char_p)]
+        + [("score_data", c.c_size_t), ("logsumexp", c.c_bool)]
         + [("precision", c.c_int), ("implementation", c.c_char_p), ("tunables", c.c_char_p)]
     )
 

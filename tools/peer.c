@@ -14,6 +14,7 @@ static const struct peer *const peers[] = {&peer_clblast,
                                            &peer_unfused_openblas,
                                            &peer_panels_openblas,
                                            &peer_dense,
+                                           &peer_unmodified,
                                            &peer_tiles,
                                            &peer_gemm,
                                            &peer_f32,
@@ -24,7 +25,7 @@ static const struct peer *const peers[] = {&peer_clblast,
 
 const char peer_names[] =
     "clblast, openblas, onednn, cublas, unfused, unfused-openblas, panels-openblas, "
-    "dense, tiles, gemm, f32, guess, stream, read, peak";
+    "dense, unmodified, tiles, gemm, f32, guess, stream, read, peak";
 
 const struct peer *peer_find(const char *name) {
     for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)

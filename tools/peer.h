@@ -40,7 +40,8 @@ extern const struct peer peer_unfused_openblas; /* attention as two OpenBLAS GEM
 extern const struct peer peer_panels_openblas;  /* the same, 256 queries at a time */
 
 /* Ourselves at other work: what the problem would take at that rate. */
-extern const struct peer peer_dense; /* attention without the mask: the whole of it */
+extern const struct peer peer_dense;      /* attention without the mask: the whole of it */
+extern const struct peer peer_unmodified; /* attention without the score modifier */
 extern const struct peer
     peer_tiles; /* attention without the mask, for as many tiles as ours visits */
 extern const struct peer peer_gemm;  /* GEMM of 1024 cubed, on GPUs 4096, same type and precision */

@@ -69,6 +69,24 @@ static bool open_dense(void *state, clat_context *ctx, const struct spec *spec, 
 
 const struct peer peer_dense = OWN_PEER("dense", has_mask, open_dense);
 
+/* ---- unmodified: without the score modifier ---- */
+
+static bool has_score(clat_context *ctx, const struct spec *spec, char why[PEER_WHY_BYTES]) {
+    (void)ctx;
+    snprintf(why, PEER_WHY_BYTES, "there is no score modifier to leave out");
+    return spec->op == SPEC_ATTENTION && spec->score;
+}
+
+static bool open_unmodified(void *state, clat_context *ctx, const struct spec *spec,
+                            clat_trial *trial) {
+    struct spec plain = *spec;
+    plain.score = NULL;
+    (void)trial;
+    return open_with(state, ctx, &plain);
+}
+
+const struct peer peer_unmodified = OWN_PEER("unmodified", has_score, open_unmodified);
+
 /* ---- tiles: what the visited tiles would take if each cost what it costs without a mask ---- */
 
 /* The value of "NAME=12" in a plan's tunables; 0: there is none. */

@@ -50,6 +50,8 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
         snprintf(why, PEER_WHY_BYTES, "it is about attention");
     else if (spec->dtype != CLAT_F32)
         snprintf(why, PEER_WHY_BYTES, "it has no %s", clat_dtype_name(spec->dtype));
+    else if (spec->score)
+        snprintf(why, PEER_WHY_BYTES, "it has no score modifiers");
     else if (spec->mask.form > MASK_WINDOW)
         snprintf(why, PEER_WHY_BYTES, "its softmax knows full, causal and window only");
     else if (spec->seq_q > INT_MAX || spec->seq_k > INT_MAX || scores > memory / 4)

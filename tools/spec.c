@@ -77,6 +77,9 @@ void spec_args(struct arg *rows, struct spec_options *o) {
          "attention: full, causal, window:L,R, longformer:W,G, csr:BLOCK,DENSITY, "
          "longrow:BLOCK",
          NULL, 0, &o->attention_given},
+        {"score", ARG_STRING, &o->score, "HOW",
+         "attention: alibi, softcap, or a score modifier in OpenCL C without data", NULL, 0,
+         &o->attention_given},
         {"implementation", ARG_STRING, &o->implementation, "NAME", spec_implementation_help, NULL,
          0, NULL},
         {"tunables", ARG_STRING, &o->tunables, "LIST",
@@ -96,7 +99,7 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
                           spec_op_names[op]);
     if (op == SPEC_GEMM && o->attention_given)
         return tool_error("gemm takes no --heads, --kv-heads, --seq-q, --seq-k, --head-dim, "
-                          "--mask");
+                          "--mask, --score");
     *out = spec_default(op);
     out->dtype = dtypes[o->dtype];
     out->precision = precisions[o->precision];
@@ -121,6 +124,9 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
     out->embed = out->heads * out->head_dim;
     if (op == SPEC_MHA && o->tunables)
         return tool_error("mha takes no --tunables: its parts differ");
+    if (op == SPEC_MHA && o->score)
+        return tool_error("mha takes no --score");
+    out->score = o->score;
     if (op == SPEC_MHA && out->seq_k != out->seq_q)
         return tool_error("mha is self-attention: --seq-k must equal --seq-q");
     return !o->mask || (mask_spec_parse(o->mask, &out->mask) &&
@@ -152,6 +158,26 @@ static clat_status plan_gemm(clat_plan **out, clat_context *ctx, const struct sp
     return clat_gemm_plan(out, ctx, &problem);
 }
 
+/* Those that have a name. */
+static const struct score {
+    const char *name, *text;
+    bool for_heads; /* it reads an element of data for each */
+} scores[] = {{"alibi", "score += data[head] * (key - query);", true},
+              {"softcap", "score = 30 * tanh(score / 30);", false}};
+
+static const struct score *named_score(const char *name) {
+    for (size_t i = 0; i < sizeof scores / sizeof *scores; i++)
+        if (strcmp(scores[i].name, name) == 0)
+            return &scores[i];
+    return NULL;
+}
+
+static void set_score(clat_attention_problem *problem, const struct spec *spec) {
+    const struct score *named = spec->score ? named_score(spec->score) : NULL;
+    problem->score = named ? named->text : spec->score;
+    problem->score_data = named && named->for_heads ? spec->heads : 0;
+}
+
 static clat_status plan_attention(clat_plan **out, clat_context *ctx, const struct spec *spec,
                                   const clat_mask *mask) {
     clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
@@ -164,6 +190,7 @@ static clat_status plan_attention(clat_plan **out, clat_context *ctx, const stru
     problem.seq_k = spec->seq_k;
     problem.head_dim = spec->head_dim;
     problem.mask = mask;
+    set_score(&problem, spec);
     problem.implementation = spec->implementation;
     problem.tunables = spec->tunables;
     return clat_attention_plan(out, ctx, &problem);
@@ -219,6 +246,7 @@ static const char *precision_suffix(const struct spec *spec) {
 
 const char *spec_print(char *text, size_t size, const struct spec *spec) {
     char batch[32] = "", heads[48], keys[32] = "", mask[48];
+    const char *score = !spec->score ? "" : named_score(spec->score) ? spec->score : "modified";
     if (spec->op == SPEC_GEMM) {
         if (spec->batch != 1)
             snprintf(batch, sizeof batch, " x%zu", spec->batch);
@@ -234,9 +262,10 @@ const char *spec_print(char *text, size_t size, const struct spec *spec) {
         snprintf(heads, sizeof heads, "%zu", spec->heads);
     if (spec->seq_k != spec->seq_q)
         snprintf(keys, sizeof keys, "/%zu", spec->seq_k);
-    snprintf(text, size, "%s %s%s %zux%sx%zu%sx%zu %s", spec->op == SPEC_MHA ? "mha" : "attn",
+    snprintf(text, size, "%s %s%s %zux%sx%zu%sx%zu %s%s%s", spec->op == SPEC_MHA ? "mha" : "attn",
              clat_dtype_name(spec->dtype), precision_suffix(spec), spec->batch, heads, spec->seq_q,
-             keys, spec->head_dim, mask_spec_print(mask, sizeof mask, &spec->mask));
+             keys, spec->head_dim, mask_spec_print(mask, sizeof mask, &spec->mask),
+             *score ? " " : "", score);
     return text;
 }
 
@@ -260,6 +289,8 @@ static json_t *attention_json(const struct spec *spec) {
                   (json_int_t)spec->head_dim, "mask", mask);
     if (json && spec->op == SPEC_MHA)
         json_object_set_new(json, "embed", json_integer((json_int_t)spec->embed));
+    if (json && spec->score)
+        json_object_set_new(json, "score", json_string(spec->score));
     return json;
 }
 

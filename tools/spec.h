@@ -20,6 +20,7 @@ struct spec {
     size_t heads, kv_heads, seq_q, seq_k, head_dim; /* mha: seq_q = seq_k */
     size_t embed;                                   /* mha */
     struct mask_spec mask;
+    const char *score; /* attention: "alibi", "softcap", or statements of its own; NULL: none */
     /* wishes; NULL: the library's choice */
     const char *implementation, *tunables;
     const char *group; /* of its suite, for the summary; NULL: the suite has none */
@@ -43,13 +44,13 @@ struct spec_options {
     size_t m, n, k, batch, heads, kv_heads, seq_q, seq_k, head_dim;
     bool trans_a, trans_b;
     int layout, dtype, precision;
-    const char *mask, *implementation, *tunables;
+    const char *mask, *score, *implementation, *tunables;
     bool gemm_given, attention_given, any_given; /* which options occurred */
 };
 
 struct spec_options spec_options_init(void);
 
-enum { SPEC_N_ARGS = 17 };
+enum { SPEC_N_ARGS = 18 };
 
 /* Writes SPEC_N_ARGS rows of a command's option table. */
 void spec_args(struct arg *rows, struct spec_options *options);

@@ -467,6 +467,25 @@ typedef struct clat_strides {
 #define CLAT_STRIDES_BNHD(heads, seq, head_dim)                                                    \
     { (size_t)(seq) * (heads) * (head_dim), (head_dim), (size_t)(heads) * (head_dim), 1 }
 
+/*
+ * A score modifier is a piece of OpenCL C, statements that may change `float score`, which is
+ * S[b,h,i,j], of one query and one key, before the softmax. They know
+ *
+ *     int batch, head, query, key         b, h, i, j
+ *     int heads, seq_q, seq_k             of the problem
+ *     __global const float *data          `score_data` elements of args.score_data from its offset
+ *                                         on, or NULL
+ *
+ *     "score = data[0] * tanh(score / data[0]);"        softcap (Gemma 2)
+ *     "score += data[head] * (key - query);"            ALiBi (Press et al. 2022)
+ *     "score += data[query - key + seq_k - 1];"         a bias by distance
+ *
+ * They run for visible keys, and may for hidden ones, which stay hidden whatever they say; never
+ * for queries or keys that do not exist. -infinity gives a key no weight, NaN spoils its query.
+ * They are the body of a function, which returns `score` in the end: they may declare variables and
+ * use all built-in functions. Where they do not compile, the plan is BUILD_FAILED, and the sentence
+ * says where as score:LINE:COLUMN, counted from the first character.
+ */
 typedef struct clat_attention_problem {
     clat_dtype dtype;              /* Q, K, V, O: f32, f16 or bf16. Arithmetic is f32 */
     size_t batch, heads, kv_heads; /* kv_heads divides heads; 0: heads */
@@ -475,6 +494,8 @@ typedef struct clat_attention_problem {
     clat_strides q, k, v, o;  /* all zero: BHND. Packed QKV: three views of one buffer */
     double scale;             /* 0: 1 / sqrt(head_dim). May be negative; must be finite */
     const clat_mask *mask;    /* NULL: every key is visible */
+    const char *score;        /* a score modifier, as above; copied. NULL: none */
+    size_t score_data;        /* elements of args.score_data that it reads */
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
     const char *implementation, *tunables; /* as in clat_gemm_problem, but "cpu", "cpu_tile",
@@ -490,13 +511,15 @@ typedef struct clat_attention_args {
     size_t q_offset, k_offset, v_offset, o_offset; /* elements */
     cl_mem logsumexp;                              /* when the problem asks for it */
     size_t logsumexp_offset;
+    cl_mem score_data; /* f32, where the problem says so */
+    size_t score_data_offset;
     cl_mem workspace; /* as in clat_gemm_args */
 } clat_attention_args;
 
 #define CLAT_ATTENTION_ARGS_INIT                                                                   \
     { 0 }
 
-/* Errors: as clat_gemm_plan, and INVALID_MASK. */
+/* Errors: as clat_gemm_plan, and INVALID_MASK; BUILD_FAILED also for a score modifier. */
 CLAT_API clat_status clat_attention_plan(clat_plan **out, clat_context *ctx,
                                          const clat_attention_problem *problem);
 

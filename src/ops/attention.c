@@ -25,10 +25,12 @@
 static void retain(void *problem) {
     struct attention *a = problem;
     a->mask = mask_retain(a->mask);
+    a->score = snippet_retain(a->score);
 }
 
 static void release(void *problem) {
     clat_mask_release(((struct attention *)problem)->mask);
+    snippet_release(((struct attention *)problem)->score);
 }
 
 static bool is_reachable(const void *problem) {
@@ -111,7 +113,7 @@ static struct attention_tensor tensor(const clat_strides *s) {
 }
 
 static struct attention_params make_params(const struct attention *a, size_t tile_q) {
-    const double magnitude = fabs(a->scale);
+    const double magnitude = fabs(a->scale), rest = a->score != NULL ? 1 : magnitude;
     return (struct attention_params){
         .q = tensor(&a->q),
         .k = tensor(&a->k),
@@ -126,9 +128,10 @@ static struct attention_params make_params(const struct attention *a, size_t til
         .query_tiles = (attention_int)ceil_div(a->seq_q, tile_q),
         .list_heads = (attention_int)mask_heads(a->mask),
         .sign = a->scale < 0 ? -1.0f : 1.0f,
-        .scale = (float)magnitude,
+        .score_scale = (float)magnitude,
+        .scale = (float)rest,
         /* Never 0, so that -infinity stays what it is. */
-        .log2_scale = (float)fmax(magnitude * 1.4426950408889634, (double)FLT_MIN),
+        .log2_scale = (float)fmax(rest * 1.4426950408889634, (double)FLT_MIN),
         .last_first = a->band.high < MASK_FAR,
         .parts = 1,
     };
@@ -193,6 +196,8 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
     pass_arg(pass, ARG_PARAMS, 0, 0);
     if (a->logsumexp)
         pass_arg(pass, ARG_BUFFER, ATTENTION_LSE, 0);
+    if (a->score_data > 0)
+        pass_arg(pass, ARG_BUFFER, ATTENTION_SCORE_DATA, 0);
     if (a->mask != NULL) {
         pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
         pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
@@ -210,9 +215,12 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
     memcpy(out->params, &params, sizeof params);
     text_printf(&out->defines,
                 "#define DTYPE %s\n#define HEAD_DIM %zu\n#define UNIT_FEATURES %d\n"
-                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n",
+                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n"
+                "#define SCORE_MODIFIER %d\n#define SCORE_DATA %d\n",
                 clat_dtype_name(a->dtype), a->head_dim, attention_unit_features(a),
-                a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1);
+                a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1,
+                a->score != NULL, a->score_data > 0);
+    attention_score_function(a, &out->snippet);
     TRY(text_check(&out->defines));
 out:
     return st;
@@ -239,7 +247,7 @@ void attention_add_merge(const struct attention *a, size_t records, size_t recor
 clat_status clat_attention_plan(clat_plan **out, clat_context *ctx,
                                 const clat_attention_problem *problem) {
     clat_status st = CLAT_OK;
-    struct attention normal;
+    struct attention normal = {0};
     status_clear();
     if (out == NULL)
         return status_fail(CLAT_INVALID_ARGUMENT, "out is NULL");
@@ -250,23 +258,26 @@ clat_status clat_attention_plan(clat_plan **out, clat_context *ctx,
     TRY(plan_create(out, ctx, &attention_operation, &normal, problem->implementation,
                     problem->tunables));
 out:
+    snippet_release(normal.score);
     return st;
 }
 
-enum { N_ROLES = ATTENTION_LSE + 1 };
+enum { N_ROLES = ATTENTION_SCORE_DATA + 1 };
 
 static void make_views(const struct attention *a, const clat_attention_args *args,
                        struct view views[N_ROLES]) {
-    static const char *const name[N_ROLES] = {"q", "k", "v", "o", "logsumexp"};
-    const cl_mem buffer[N_ROLES] = {args->q, args->k, args->v, args->o, args->logsumexp};
-    const size_t offset[N_ROLES] = {args->q_offset, args->k_offset, args->v_offset, args->o_offset,
-                                    args->logsumexp_offset};
+    static const char *const name[N_ROLES] = {"q", "k", "v", "o", "logsumexp", "score_data"};
+    const cl_mem buffer[N_ROLES] = {args->q, args->k,         args->v,
+                                    args->o, args->logsumexp, args->score_data};
+    const size_t offset[N_ROLES] = {args->q_offset,         args->k_offset,
+                                    args->v_offset,         args->o_offset,
+                                    args->logsumexp_offset, args->score_data_offset};
     for (unsigned role = 0; role < N_ROLES; role++) {
         views[role] = (struct view){
             .name = name[role],
             .buffer = buffer[role],
             .offset = offset[role],
-            .element_bytes = role == ATTENTION_LSE ? sizeof(float) : clat_dtype_bytes(a->dtype),
+            .element_bytes = role >= ATTENTION_LSE ? sizeof(float) : clat_dtype_bytes(a->dtype),
             .rank = 4};
         attention_extent(a, role, views[role].extent, views[role].stride);
     }
@@ -276,7 +287,13 @@ static void make_views(const struct attention *a, const clat_attention_args *arg
 static bool is_used(const struct attention *a, unsigned role) {
     if (role == ATTENTION_K || role == ATTENTION_V)
         return a->seq_k > 0;
+    if (role == ATTENTION_SCORE_DATA)
+        return a->score_data > 0;
     return role != ATTENTION_LSE || a->logsumexp;
+}
+
+static bool is_input(unsigned role) {
+    return role <= ATTENTION_V || role == ATTENTION_SCORE_DATA;
 }
 
 static clat_status check_args(const struct attention *a, const struct view views[N_ROLES],
@@ -285,8 +302,8 @@ static clat_status check_args(const struct attention *a, const struct view views
     for (unsigned role = 0; role < N_ROLES; role++)
         if (is_used(a, role))
             TRY(view_check(&views[role], cl));
-    for (unsigned input = ATTENTION_Q; input <= ATTENTION_V; input++)
-        if (is_used(a, input)) {
+    for (unsigned input = ATTENTION_Q; input < N_ROLES; input++)
+        if (is_input(input) && is_used(a, input)) {
             TRY(view_disjoint(&views[ATTENTION_O], &views[input]));
             if (a->logsumexp)
                 TRY(view_disjoint(&views[ATTENTION_LSE], &views[input]));
@@ -322,6 +339,7 @@ clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
         params.v.offset = (attention_size)args->v_offset;
         params.o.offset = (attention_size)args->o_offset;
         params.lse_offset = (attention_size)args->logsumexp_offset;
+        params.score_offset = (attention_size)args->score_data_offset;
     }
     TRY(plan_enqueue(plan, queue, &binding, n_wait, wait_list, event));
 out:

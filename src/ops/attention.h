@@ -5,6 +5,7 @@
 #include "attention_params.clh"
 #include "mask.h"
 #include "plan.h"
+#include "snippet.h"
 
 enum { ATTENTION_MAX_DIM = 256 };
 
@@ -18,15 +19,25 @@ struct attention {
     double scale;
     clat_mask *mask;       /* NULL: the band says it all */
     struct mask_band band; /* zero where there is a mask */
+    struct snippet *score; /* modifies scores, or NULL */
+    size_t score_data;     /* elements of f32 that it reads */
     clat_dtype dtype;
     uint32_t logsumexp;
     clat_precision precision; /* F32 where the type leaves no choice */
 };
 
 /* Operands in the order of binding.buffer and of the trial's operands. */
-enum attention_role { ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_O, ATTENTION_LSE };
+enum attention_role {
+    ATTENTION_Q,
+    ATTENTION_K,
+    ATTENTION_V,
+    ATTENTION_O,
+    ATTENTION_LSE,
+    ATTENTION_SCORE_DATA
+};
 
-/* Checks the caller's problem and fills `*out`: equal problems give equal bytes. */
+/* Checks the caller's problem and fills `*out`: equal problems give equal bytes. The mask stays the
+ * caller's; the score modifier is a reference that the caller gives up. */
 clat_status attention_normalise(struct attention *out, const clat_attention_problem *problem);
 
 /* The extents and strides of an operand. */
@@ -39,6 +50,13 @@ bool attention_unit_features(const struct attention *attention);
 /* "f32 d64 causal ..." for people; flops of the visible part. */
 void attention_print(const void *problem, struct text *out);
 double attention_flops(const void *problem);
+
+/* The function modify_score() of attention.clh, where there is a score modifier. */
+void attention_score_function(const struct attention *attention, struct text *out);
+
+/* Modifies a query's scores of all keys, on the trial's device and with its score_data. */
+clat_status attention_modify_scores(const struct attention *attention, clat_trial *trial,
+                                    size_t batch, size_t head, size_t query, float *scores);
 
 /* How the keys of a query tile are split over work-groups; zero: they are not. */
 struct attention_split {

@@ -2,6 +2,7 @@
 #include "attention.h"
 
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -67,6 +68,18 @@ static clat_status fill_mask(struct attention *a, const clat_mask *mask) {
     return CLAT_OK;
 }
 
+static clat_status take_score(struct attention *a, const clat_attention_problem *problem) {
+    if (problem->score == NULL && problem->score_data > 0)
+        return status_fail(CLAT_INVALID_ARGUMENT,
+                           "problem.score_data is %zu, but problem.score is NULL",
+                           problem->score_data);
+    if (problem->score_data > SIZE_MAX / sizeof(float))
+        return status_fail(CLAT_INVALID_SIZE, "problem.score_data is %zu, whose bytes overflow",
+                           problem->score_data);
+    a->score_data = problem->score_data;
+    return problem->score != NULL ? snippet_take(&a->score, problem->score) : CLAT_OK;
+}
+
 clat_status attention_normalise(struct attention *out, const clat_attention_problem *problem) {
     clat_status st = CLAT_OK;
     memset(out, 0, sizeof *out); /* padding too: plans are found by comparing bytes */
@@ -102,6 +115,7 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
     for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
         TRY(check_tensor(out, role));
     TRY(fill_mask(out, problem->mask));
+    TRY(take_score(out, problem));
 out:
     return st;
 }
@@ -114,6 +128,12 @@ void attention_extent(const struct attention *a, enum attention_role role, size_
     extent[1] = keys ? a->kv_heads : a->heads;
     extent[2] = keys ? a->seq_k : a->seq_q;
     extent[3] = a->head_dim;
+    if (role == ATTENTION_SCORE_DATA) {
+        extent[0] = extent[1] = extent[2] = 1;
+        extent[3] = a->score_data;
+        stride[0] = stride[1] = stride[2] = stride[3] = 1;
+        return;
+    }
     if (role == ATTENTION_LSE) {
         extent[3] = 1;
         stride[0] = a->heads * a->seq_q;
@@ -176,6 +196,8 @@ void attention_print(const void *problem, struct text *out) {
     print_strides(a, "o", ATTENTION_O, out);
     if (a->logsumexp)
         text_printf(out, " logsumexp");
+    if (a->score != NULL)
+        text_printf(out, " score=%08" PRIx32, snippet_number(a->score));
 }
 
 double attention_flops(const void *problem) {

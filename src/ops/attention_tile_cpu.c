@@ -46,6 +46,8 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
         snprintf(why, OP_WHY_BYTES, "the device is no CPU");
     else if (a->dtype != CLAT_BF16 || a->precision != CLAT_PRECISION_NATIVE)
         snprintf(why, OP_WHY_BYTES, "not bf16 in native precision");
+    else if (a->score != NULL)
+        snprintf(why, OP_WHY_BYTES, "score modifiers are not built into it");
     else if (a->seq_q < MIN_QUERIES)
         snprintf(why, OP_WHY_BYTES, "fewer than %d queries", MIN_QUERIES);
     else if (!can_be_packed(a))

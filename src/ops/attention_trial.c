@@ -13,6 +13,12 @@
  * key left out or a wrong one let in moves O by about p_j |v_j - O|, which for evenly spread
  * weights stays far above the bound up to some 100,000 keys.
  *
+ * A score modifier f is run on the device, in f32, on scores that f64 has summed up. What it gives
+ * is off by what it changes when its argument moves by s either way, and by a few roundings of its
+ * own, which the f32 reference has too. So for it
+ *
+ *     s = max_j max(|f(x_j - s) - f(x_j)|, |f(x_j + s) - f(x_j)|) + 16 u max_j |f(x_j)|
+ *
  * f16 and bf16 in native precision: weights rounded to the type, each off by e at most, which is
  * 2^-11 or 2^-8, and exponentials off by 2^-13. The former have random signs, the latter need not:
  *
@@ -31,15 +37,18 @@
 #include <string.h>
 
 static unsigned operands(const void *problem, struct operand *out) {
-    static const char *const name[] = {"q", "k", "v", "o", "logsumexp"};
+    static const char *const name[] = {"q", "k", "v", "o", "logsumexp", "score_data"};
     const struct attention *a = problem;
-    const unsigned count = a->logsumexp ? ATTENTION_LSE + 1 : ATTENTION_LSE;
-    for (unsigned role = 0; role < count; role++) {
-        struct operand *operand = &out[role];
+    unsigned count = 0;
+    for (unsigned role = ATTENTION_Q; role <= ATTENTION_SCORE_DATA; role++) {
+        if ((role == ATTENTION_LSE && !a->logsumexp) ||
+            (role == ATTENTION_SCORE_DATA && a->score_data == 0))
+            continue;
+        struct operand *operand = &out[count++];
         *operand = (struct operand){.name = name[role],
-                                    .dtype = role == ATTENTION_LSE ? CLAT_F32 : a->dtype,
+                                    .dtype = role >= ATTENTION_LSE ? CLAT_F32 : a->dtype,
                                     .range = 1.0,
-                                    .output = role >= ATTENTION_O,
+                                    .output = role == ATTENTION_O || role == ATTENTION_LSE,
                                     .rank = 4};
         attention_extent(a, role, operand->extent, operand->stride);
         view_span(4, operand->extent, operand->stride, 1, &operand->elements);
@@ -55,6 +64,7 @@ static clat_status run(const clat_trial *trial, const clat_plan *plan, cl_comman
     args.v = clat_trial_buffer(trial, "v", &args.v_offset);
     args.o = clat_trial_buffer(trial, "o", &args.o_offset);
     args.logsumexp = clat_trial_buffer(trial, "logsumexp", &args.logsumexp_offset);
+    args.score_data = clat_trial_buffer(trial, "score_data", &args.score_data_offset);
     return clat_attention_run(plan, queue, &args, 0, NULL, event);
 }
 
@@ -63,11 +73,12 @@ static clat_status run(const clat_trial *trial, const clat_plan *plan, cl_comman
 struct judgement {
     const struct attention *a;
     clat_trial *trial;
-    double *score;                        /* of each key; -infinity where it is not visible */
-    double *q, *row, *out, *magnitude;    /* head_dim each; `magnitude` is sum p |v| */
-    double *square;                       /* sum (p v)^2 */
-    double largest, sum, score_magnitude; /* score_magnitude is `a` above */
+    double *score;                     /* of each key; -infinity where it is not visible */
+    double *q, *row, *out, *magnitude; /* head_dim each; `magnitude` is sum p |v| */
+    double *square;                    /* sum (p v)^2 */
+    double largest, sum, score_error;  /* score_error is `s` above */
     size_t n_visible;
+    float *modified; /* three times seq_k, where scores are modified; else NULL */
 };
 
 static size_t element(const struct attention *a, enum attention_role role, size_t batch,
@@ -85,13 +96,45 @@ static bool visible(const struct attention *a, size_t head, size_t i, size_t j) 
     return query + a->band.low <= key && key <= query + a->band.high;
 }
 
+/* Scores as the modifier leaves them, and what their error has become. */
+static clat_status modify_scores(struct judgement *j, size_t batch, size_t head, size_t i) {
+    clat_status st = CLAT_OK;
+    const size_t n = j->a->seq_k;
+    float *of = j->modified, *below = of + n, *above = below + n;
+    double change = 0, magnitude = 0;
+    for (size_t key = 0; key < n; key++) {
+        const double x = isinf(j->score[key]) ? 0 : j->score[key];
+        of[key] = (float)x;
+        below[key] = (float)(x - j->score_error);
+        above[key] = (float)(x + j->score_error);
+    }
+    for (unsigned moved = 0; moved < 3; moved++)
+        TRY(attention_modify_scores(j->a, j->trial, batch, head, i, of + moved * n));
+    j->largest = -INFINITY;
+    for (size_t key = 0; key < n; key++) {
+        if (isinf(j->score[key]))
+            continue;
+        j->score[key] = of[key];
+        if (of[key] == -INFINITY) {
+            j->n_visible--;
+            continue;
+        }
+        j->largest = fmax(j->largest, of[key]);
+        change = fmax(change, fmax(fabs(below[key] - of[key]), fabs(above[key] - of[key])));
+        magnitude = fmax(magnitude, fabs(of[key]));
+    }
+    j->score_error = change + 16 * dtype_epsilon(CLAT_F32) * magnitude;
+out:
+    return st;
+}
+
 static void score_keys(struct judgement *j, size_t batch, size_t head, size_t i) {
     const struct attention *a = j->a;
+    double largest = 0; /* `a` above */
     const size_t kv_head = head / (a->heads / a->kv_heads);
     trial_row(j->trial, ATTENTION_Q, element(a, ATTENTION_Q, batch, head, i), a->q.feature,
               a->head_dim, j->q);
     j->largest = -INFINITY;
-    j->score_magnitude = 0;
     j->n_visible = 0;
     for (size_t key = 0; key < a->seq_k; key++) {
         double dot = 0, magnitude = 0;
@@ -106,9 +149,10 @@ static void score_keys(struct judgement *j, size_t batch, size_t head, size_t i)
         }
         j->score[key] = dot * a->scale;
         j->largest = fmax(j->largest, j->score[key]);
-        j->score_magnitude = fmax(j->score_magnitude, magnitude * fabs(a->scale));
+        largest = fmax(largest, magnitude * fabs(a->scale));
         j->n_visible++;
     }
+    j->score_error = (2 * sqrt((double)a->head_dim) + 8) * dtype_epsilon(CLAT_F32) * largest;
 }
 
 static void average_values(struct judgement *j, size_t batch, size_t head) {
@@ -146,7 +190,7 @@ static bool rounds_weights(const struct attention *a) {
 static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) {
     const struct attention *a = j->a;
     const double u = dtype_epsilon(CLAT_F32), n = sqrt((double)j->n_visible);
-    const double score = (2 * sqrt((double)a->head_dim) + 8) * u * j->score_magnitude;
+    const double score = j->score_error;
     const double exponential = rounds_weights(a) ? 0x1p-13 : 0;
     const double rounding = rounds_weights(a) ? dtype_epsilon(a->dtype) : 0;
     const size_t at = element(a, ATTENTION_O, batch, head, i);
@@ -170,13 +214,18 @@ static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) 
 }
 
 /* Row `index` of all rows of the problem. */
-static void judge_one(struct judgement *j, size_t index) {
+static clat_status judge_one(struct judgement *j, size_t index) {
+    clat_status st = CLAT_OK;
     const struct attention *a = j->a;
     const size_t i = index % a->seq_q, head = index / a->seq_q % a->heads;
     const size_t batch = index / a->seq_q / a->heads;
     score_keys(j, batch, head, i);
+    if (j->modified != NULL)
+        TRY(modify_scores(j, batch, head, i));
     average_values(j, batch, head);
     judge_row(j, batch, head, i);
+out:
+    return st;
 }
 
 static clat_status judge(const void *problem, clat_trial *trial) {
@@ -188,6 +237,9 @@ static clat_status judge(const void *problem, clat_trial *trial) {
     j.q = malloc(5 * d * sizeof *j.q);
     if (j.score == NULL || j.q == NULL)
         TRY(status_no_memory((a->seq_k + 5 * d + 1) * sizeof(double)));
+    if (a->score != NULL && a->seq_k > 0 &&
+        (j.modified = malloc(3 * a->seq_k * sizeof *j.modified)) == NULL)
+        TRY(status_no_memory(3 * a->seq_k * sizeof *j.modified));
     j.row = j.q + d;
     j.out = j.row + d;
     j.magnitude = j.out + d;
@@ -196,20 +248,21 @@ static clat_status judge(const void *problem, clat_trial *trial) {
     const double wanted = TRIAL_BUDGET / (2.0 * (double)(a->seq_k + 1) * (double)d);
     if ((double)rows <= wanted) {
         for (size_t row = 0; row < rows; row++)
-            judge_one(&j, row);
+            TRY(judge_one(&j, row));
     } else {
         /* The first and last rows of the first and last heads, then a random choice. */
         const size_t samples = wanted > 16 ? (size_t)wanted : 16;
-        judge_one(&j, 0);
-        judge_one(&j, a->seq_q - 1);
-        judge_one(&j, rows - a->seq_q);
-        judge_one(&j, rows - 1);
+        TRY(judge_one(&j, 0));
+        TRY(judge_one(&j, a->seq_q - 1));
+        TRY(judge_one(&j, rows - a->seq_q));
+        TRY(judge_one(&j, rows - 1));
         for (size_t n = 4; n < samples; n++)
-            judge_one(&j, (size_t)trial_random(trial, rows));
+            TRY(judge_one(&j, (size_t)trial_random(trial, rows)));
     }
 out:
     free(j.score);
     free(j.q);
+    free(j.modified);
     return st;
 }
 

@@ -142,6 +142,10 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
         snprintf(why, OP_WHY_BYTES, "not f16 or bf16 in native precision");
         return false;
     }
+    if (a->score != NULL) {
+        snprintf(why, OP_WHY_BYTES, "score modifiers are not built into it");
+        return false;
+    }
     for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
         if (!is_mappable(a, role)) {
             snprintf(why, OP_WHY_BYTES, "rows of %c are not whole chunks of 16 bytes",

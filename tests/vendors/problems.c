@@ -52,25 +52,28 @@ static const struct {
     clat_precision precision;
     size_t seq_q;
     bool packed; /* features are neighbours, the rest is strided: views of one QKV buffer */
+    bool score;  /* with a score modifier */
 } attention_problems[] = {
-    {CLAT_F32, 64, "dense", false, CLAT_PRECISION_F32, 1024, false},
-    {CLAT_F32, 80, "causal", true, CLAT_PRECISION_F32, 1024, false},
-    {CLAT_F32, 128, "blocks", true, CLAT_PRECISION_F32, 1024, false},
-    {CLAT_F32, 256, "dense", false, CLAT_PRECISION_F32, 1024, false},
-    {CLAT_F32, 17, "window", false, CLAT_PRECISION_F32, 133, false},
-    {CLAT_F16, 64, "causal", true, CLAT_PRECISION_F32, 1024, true},
-    {CLAT_F16, 128, "longformer", false, CLAT_PRECISION_F32, 1024, false},
-    {CLAT_BF16, 80, "bigbird", true, CLAT_PRECISION_F32, 1024, false},
-    {CLAT_BF16, 128, "dense", false, CLAT_PRECISION_F32, 1024, true},
-    {CLAT_F16, 64, "dense", false, CLAT_PRECISION_NATIVE, 1024, false},
-    {CLAT_F16, 80, "causal", true, CLAT_PRECISION_NATIVE, 1024, false},
-    {CLAT_F16, 128, "causal", false, CLAT_PRECISION_NATIVE, 1024, true},
-    {CLAT_BF16, 64, "blocks_heads", true, CLAT_PRECISION_NATIVE, 1024, false},
-    {CLAT_BF16, 128, "longformer", true, CLAT_PRECISION_NATIVE, 1024, false},
-    {CLAT_BF16, 80, "dense", false, CLAT_PRECISION_NATIVE, 133, false},
+    {CLAT_F32, 64, "dense", false, CLAT_PRECISION_F32, 1024, false, false},
+    {CLAT_F32, 80, "causal", true, CLAT_PRECISION_F32, 1024, false, false},
+    {CLAT_F32, 128, "blocks", true, CLAT_PRECISION_F32, 1024, false, false},
+    {CLAT_F32, 256, "dense", false, CLAT_PRECISION_F32, 1024, false, false},
+    {CLAT_F32, 17, "window", false, CLAT_PRECISION_F32, 133, false, false},
+    {CLAT_F16, 64, "causal", true, CLAT_PRECISION_F32, 1024, true, false},
+    {CLAT_F16, 128, "longformer", false, CLAT_PRECISION_F32, 1024, false, false},
+    {CLAT_BF16, 80, "bigbird", true, CLAT_PRECISION_F32, 1024, false, false},
+    {CLAT_BF16, 128, "dense", false, CLAT_PRECISION_F32, 1024, true, false},
+    {CLAT_F16, 64, "dense", false, CLAT_PRECISION_NATIVE, 1024, false, false},
+    {CLAT_F16, 80, "causal", true, CLAT_PRECISION_NATIVE, 1024, false, false},
+    {CLAT_F16, 128, "causal", false, CLAT_PRECISION_NATIVE, 1024, true, false},
+    {CLAT_BF16, 64, "blocks_heads", true, CLAT_PRECISION_NATIVE, 1024, false, false},
+    {CLAT_BF16, 128, "longformer", true, CLAT_PRECISION_NATIVE, 1024, false, false},
+    {CLAT_BF16, 80, "dense", false, CLAT_PRECISION_NATIVE, 133, false, false},
+    {CLAT_F32, 64, "window", true, CLAT_PRECISION_F32, 1024, false, true},
+    {CLAT_F16, 128, "causal", true, CLAT_PRECISION_NATIVE, 1024, false, true},
     /* A few queries against many keys. */
-    {CLAT_F32, 128, "dense", true, CLAT_PRECISION_F32, 1, false},
-    {CLAT_F16, 64, "causal_br", false, CLAT_PRECISION_F32, 3, false},
+    {CLAT_F32, 128, "dense", true, CLAT_PRECISION_F32, 1, false, false},
+    {CLAT_F16, 64, "causal_br", false, CLAT_PRECISION_F32, 3, false, false},
 };
 
 enum {
@@ -101,11 +104,17 @@ static void make_attention(struct problem *out, size_t index) {
                                       problem.head_dim, 3 * HEADS * problem.head_dim, 1};
         problem.q = problem.k = problem.v = strides;
     }
+    if (attention_problems[index].score) {
+        problem.score =
+            "score = data[head] * tanh(score / data[head]) + data[head] * (key - query);";
+        problem.score_data = HEADS;
+    }
     clat_mask *mask = mask_case_named(attention_problems[index].mask)->make((uint32_t)seq_q, SEQ_K);
     problem.mask = mask;
     out->op = &attention_operation;
     assert_ok(attention_normalise(&out->of.attention, &problem));
     attention_operation.retain(&out->of.attention);
+    snippet_release(out->of.attention.score);
     clat_mask_release(mask);
 }
 
