@@ -506,7 +506,7 @@ static void compare_poisoned(const char *name, const clat_attention_problem *pro
     const bool infinite = keeps_infinities && isinf(float_of_bits(poison->bits));
     for (unsigned i = 0; i < problem->seq_q; i++) {
         const bool sees = sees_poison(problem, i);
-        if (!sees && memcmp(&head->lse[i], &clean->lse[i], sizeof head->lse[i]) != 0)
+        if (!sees && !(head->lse[i] == clean->lse[i]))
             fail_msg("%s: logsumexp of row %u is %g instead of %g", name, i, (double)head->lse[i],
                      (double)clean->lse[i]);
         for (unsigned d = 0; d < DIM; d++) {

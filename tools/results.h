@@ -20,7 +20,7 @@ struct result {
 enum { RESULTS_GROUPS = 16 };
 
 struct results {
-    char suite[64];        /* the file's name without directory and .json */
+    char suite[64];                      /* the file's name without directory and .json */
     const char *device, *implementation; /* of all rows; NULL: they differ */
     const char *command;   /* that measured, where it was not `clattice bench`; else NULL */
     const char *libraries; /* it compared with, and their versions; NULL: see the machine */

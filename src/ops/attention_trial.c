@@ -114,14 +114,14 @@ static clat_status modify_scores(struct judgement *j, size_t batch, size_t head,
     for (size_t key = 0; key < n; key++) {
         if (isinf(j->score[key]))
             continue;
-        j->score[key] = of[key];
-        if (of[key] == -INFINITY) {
+        const double x = j->score[key] = of[key];
+        if (x == -INFINITY) {
             j->n_visible--;
             continue;
         }
-        j->largest = fmax(j->largest, of[key]);
-        change = fmax(change, fmax(fabs(below[key] - of[key]), fabs(above[key] - of[key])));
-        magnitude = fmax(magnitude, fabs(of[key]));
+        j->largest = fmax(j->largest, x);
+        change = fmax(change, fmax(fabs((double)below[key] - x), fabs((double)above[key] - x)));
+        magnitude = fmax(magnitude, fabs(x));
     }
     j->score_error = change + 16 * dtype_epsilon(CLAT_F32) * magnitude;
 out:

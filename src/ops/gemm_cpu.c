@@ -249,6 +249,7 @@ static void guess(const struct device *device, const void *problem, int *values)
         raise_to(device, problem, values, T_NC, 2048);
     } else {
         const size_t nr = (size_t)(values[T_NV] * values[T_VW]);
+        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): no candidate is 0 */
         raise_to(device, problem, values, T_KC, panel / (nr * bytes));
         guess_blocks(device, problem, values, l2 / bytes);
     }
