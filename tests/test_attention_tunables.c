@@ -53,17 +53,8 @@ static void use_engine(const struct engine *engine) {
 
 static void verify(const clat_attention_problem *problem) {
     clat_plan *plan = NULL;
-    clat_trial *trial = NULL;
-    clat_verdict verdict;
     assert_ok(clat_attention_plan(&plan, harness_context(), problem));
-    assert_ok(clat_trial_create(&trial, plan, 7));
-    assert_ok(clat_trial_verify(trial, plan, &verdict));
-    if (!verdict.ok)
-        fail_msg("%s with %s is wrong at %s by %g, bound %g; guards %d",
-                 clat_plan_get_info(plan)->problem, clat_plan_get_info(plan)->tunables,
-                 verdict.where, verdict.worst, verdict.bound, verdict.guards);
-    clat_trial_release(trial);
-    clat_plan_release(plan);
+    check_by_trial(plan);
 }
 
 /* Head dimensions that are no multiple of a vector: elements of f16 and bf16 lie at odd addresses.

@@ -57,21 +57,13 @@ static clat_gemm_problem next_problem(const struct implementation *impl, const i
 static void verify(const struct implementation *impl, const int *values, unsigned variant) {
     struct text tunables = {0};
     clat_plan *plan = NULL;
-    clat_trial *trial = NULL;
-    clat_verdict verdict;
     clat_gemm_problem problem = next_problem(impl, values, variant);
     tunables_print(impl, values, &tunables);
     problem.tunables = text_string(&tunables);
     assert_ok(clat_gemm_plan(&plan, harness_context(), &problem));
     assert_string_equal(clat_plan_get_info(plan)->tunables, problem.tunables);
     assert_string_equal(clat_plan_get_info(plan)->tunables_from, "caller");
-    assert_ok(clat_trial_create(&trial, plan, 7));
-    assert_ok(clat_trial_verify(trial, plan, &verdict));
-    if (!verdict.ok)
-        fail_msg("%s %s is wrong at %s by %g, bound %g; guards %d", impl->name, problem.tunables,
-                 verdict.where, verdict.worst, verdict.bound, verdict.guards);
-    clat_trial_release(trial);
-    clat_plan_release(plan);
+    check_by_trial(plan);
     text_free(&tunables);
     program_store_trim(&harness_context()->programs, 1);
 }

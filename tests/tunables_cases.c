@@ -112,3 +112,17 @@ void check_guesses(const struct implementation *impl, const struct device *devic
         check_guess(impl, &other, problem);
     }
 }
+
+void check_by_trial(clat_plan *plan) {
+    const clat_plan_info *info = clat_plan_get_info(plan);
+    clat_trial *trial = NULL;
+    clat_verdict verdict;
+    assert_ok(clat_trial_create(&trial, plan, 7));
+    assert_ok(clat_trial_verify(trial, plan, &verdict));
+    if (!verdict.ok)
+        fail_msg("%s by %s with %s is wrong at %s by %g, bound %g; guards %d", info->problem,
+                 info->implementation, info->tunables, verdict.where, verdict.worst, verdict.bound,
+                 verdict.guards);
+    clat_trial_release(trial);
+    clat_plan_release(plan);
+}

@@ -27,6 +27,9 @@ struct combinations combinations_choose(const struct implementation *impl,
                                         size_t samples);
 void combinations_free(struct combinations *combinations);
 
+/* Judges the plan by a trial, and gives it up. */
+void check_by_trial(clat_plan *plan);
+
 /* The guess is legal and made of candidates, on this device and, where it is a CPU, on others with
  * SSE, AVX and AVX-512. */
 void check_guesses(const struct implementation *impl, const struct device *device,
