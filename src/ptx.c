@@ -22,7 +22,7 @@ static bool is_target(const char *line) {
 static void append_unmarked(struct text *out, const char *line, size_t length) {
     const char *const end = line + length;
     const char *found;
-    while ((found = strstr(line, mark)) != NULL && found < end) {
+    while ((found = memmem(line, (size_t)(end - line), mark, MARK)) != NULL) {
         text_append(out, line, (size_t)(found - line));
         line = found + MARK;
     }
