@@ -37,9 +37,10 @@ static void write_table(FILE *file, const struct results *results) {
         fprintf(file, "On %s", results->device);
     if (results->device && results->implementation)
         fprintf(file, " by `%s`", results->implementation);
-    if (results->device)
-        fprintf(file, "%s%s.\n\n", results->libraries ? "; " : "",
-                results->libraries ? results->libraries : "");
+    if (results->device && results->libraries)
+        fputs("; ", file);
+    if (results->device || results->libraries)
+        fprintf(file, "%s.\n\n", results->libraries ? results->libraries : "");
     fputs("| problem | ms | GFLOP/s |", file);
     for (unsigned p = 0; p < results->n_peers; p++)
         fprintf(file, " %s |", results->peers[p]);

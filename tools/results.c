@@ -80,8 +80,8 @@ bool results_load(struct results *out, const char *path) {
         results_free(out);
         return tool_error("out of memory");
     }
-    out->command = common(out->json, "command");
-    out->libraries = common(out->json, "libraries");
+    out->command = string(json_array_get(out->json, 0), "command");
+    out->libraries = string(json_array_get(out->json, 0), "libraries");
     out->device = common(out->json, "device");
     out->implementation = common(out->json, "implementation");
     for (size_t i = 0; i < count; i++) {

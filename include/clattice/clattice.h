@@ -484,7 +484,8 @@ typedef struct clat_strides {
  * for queries or keys that do not exist. -infinity gives a key no weight, NaN spoils its query.
  * They are the body of a function, which returns `score` in the end: they may declare variables and
  * use all built-in functions. Where they do not compile, the plan is BUILD_FAILED, and the sentence
- * says where as score:LINE:COLUMN, counted from the first character.
+ * says where as score:LINE:COLUMN, counted from the first character. "cpu", "decode", "simt" and
+ * "mma" take them; "cpu_tile" and "wgmma" decline.
  */
 typedef struct clat_attention_problem {
     clat_dtype dtype;              /* Q, K, V, O: f32, f16 or bf16. Arithmetic is f32 */

@@ -125,18 +125,22 @@ static void guess(const struct device *device, const void *problem, int *values)
         }
 }
 
-/* Whether a tensor map can describe it, if it begins at a multiple of 16 bytes. */
+/* Whether a tensor map can describe it, if it begins at a multiple of 16 bytes. A row that is
+ * repeated it cannot: no stride is 0. */
 static bool is_mappable(const struct attention *a, enum attention_role role) {
     size_t extent[4], stride[4];
     attention_extent(a, role, extent, stride);
     for (unsigned i = 0; i < 3; i++)
         if (extent[i] > 1 && (stride[i] % CHUNK != 0 || stride[i] > MAX_STRIDE))
             return false;
+    if (extent[2] > 1 && stride[2] == 0)
+        return false;
     return a->head_dim % CHUNK == 0 && stride[3] == 1;
 }
 
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     const struct attention *a = problem;
+    const struct attention gather = gathered(a);
     int values[T_COUNT] = {[T_STAGES] = 2};
     if (a->dtype == CLAT_F32 || a->precision != CLAT_PRECISION_NATIVE) {
         snprintf(why, OP_WHY_BYTES, "not f16 or bf16 in native precision");
@@ -147,8 +151,8 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
         return false;
     }
     for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
-        if (!is_mappable(a, role)) {
-            snprintf(why, OP_WHY_BYTES, "rows of %c are not whole chunks of 16 bytes",
+        if (!is_mappable(&gather, role)) {
+            snprintf(why, OP_WHY_BYTES, "rows of %c are not whole chunks of 16 bytes, each its own",
                      "qkvo"[role]);
             return false;
         }

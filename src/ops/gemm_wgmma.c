@@ -33,6 +33,17 @@ enum {
 /* Of a tensor map: strides in bytes. */
 static const size_t MOST_STRIDE = (size_t)1 << 40;
 
+static bool fits(const struct device *device, const void *problem, const int *values);
+static void guess(const struct device *device, const void *problem, int *values);
+
+static bool has_tunables(const struct device *device, const struct gemm *gemm,
+                         char why[OP_WHY_BYTES]) {
+    int values[T_COUNT] = {128, 128, 4, 16, 1};
+    guess(device, gemm, values);
+    snprintf(why, OP_WHY_BYTES, "local memory is too small, or there are too many tiles");
+    return fits(device, gemm, values);
+}
+
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     const struct gemm *gemm = problem;
     const size_t bytes = clat_dtype_bytes(gemm->dtype) * (gemm->dtype_c == CLAT_F32 ? 2 : 1);
@@ -66,7 +77,7 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
         small = small && strides[i] < MOST_STRIDE / bytes;
     if (!small)
         snprintf(why, OP_WHY_BYTES, "sizes or strides are too large for tensor maps");
-    return small;
+    return small && has_tunables(device, gemm, why);
 }
 
 /* ---- geometry */
