@@ -555,7 +555,8 @@ typedef struct clat_mha_problem {
     bool bias;                        /* bqkv and bo are present */
     clat_precision precision;         /* of every part; f16 and bf16 only */
     const char *implementation; /* NULL: the best for each part; else used for all parts, so one
-                                   that both operators have: "cpu", "cpu_tile", "simt" */
+                                   that both operators have: "cpu", "cpu_tile", "mma", "simt",
+                                   "wgmma" */
 } clat_mha_problem;
 
 #define CLAT_MHA_PROBLEM_INIT                                                                      \
