@@ -284,11 +284,9 @@ static clat_status build_failed(const struct program_store *store, cl_program pr
     return st;
 }
 
+/* What callers bring may hold a mark and mean nothing by it. */
 static bool is_marked(const struct source *source) {
-    bool marked = false;
-    for (int i = 0; i < SOURCE_PARTS; i++)
-        marked |= ptx_is_marked(text_string(&source->part[i]));
-    return marked;
+    return ptx_is_marked(text_string(&source->part[SOURCE_FILE]));
 }
 
 /* Replaces *program by the one in which its marked instructions are in force. */

@@ -66,7 +66,7 @@ static bool is_finished(struct workspace *entry) {
     const cl_int err = clGetEventInfo(entry->last, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status,
                                       &status, NULL);
     /* A negative status is an aborted command: it no longer uses the buffer either. */
-    if (err == CL_SUCCESS && status > CL_COMPLETE)
+    if (err != CL_SUCCESS || status > CL_COMPLETE)
         return false;
     clReleaseEvent(entry->last);
     entry->last = NULL;

@@ -60,7 +60,7 @@ const struct score_case score_cases[] = {
      "const int far = abs(query - key);\n"
      "if (far > 5)\n"
      "    score -= 0.25f * far;\n"
-     "score *= 1 + 0.5f * (batch % 2); // 1 or 1.5",
+     "score *= 1 + 0.5f * (batch % 2); //@1 or 1.5: no mark of src/ptx.h",
      NULL, by_batch},
     {"every third", "if ((key + head) % 3 == 1) score = -INFINITY;", NULL, every_third},
     {"names", "float p = query % 2, t = 0.5f, modified = p * t; return score + modified;", NULL,
