@@ -24,12 +24,12 @@
  *
  * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
  * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor
- * cores. Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
+ * cores; RESIDENT, work-groups of a multiprocessor. Variant: DIM, features filled up to a multiple of 16; NEGATIVE, 1 where the scale is; see
  * attention.clh for the others. The rows of all tensors are whole chunks of 16 bytes.
  */
 #if !defined(CW) || !defined(BK) || !defined(STAGES) || !defined(Q_STAGES) || !defined(TURNS) ||   \
-    !defined(DIM) || !defined(NEGATIVE)
-#error "attention_wgmma.cl: CW, BK, STAGES, Q_STAGES, TURNS, DIM and NEGATIVE must be defined"
+    !defined(RESIDENT) || !defined(DIM) || !defined(NEGATIVE)
+#error "attention_wgmma.cl: CW, BK, STAGES, Q_STAGES, TURNS, RESIDENT, DIM, NEGATIVE are required"
 #endif
 
 #include "common.clh"
@@ -44,8 +44,16 @@
 #define GROUP (128 * (CW + 1))
 
 /* Of a work-item, dealt out anew: a multiprocessor has 65536, ptxas gives each as many at first. */
+#if RESIDENT == 1
 #define REGISTERS_LOADING_1 96
 #define REGISTERS_COMPUTING_1 240
+#elif RESIDENT == 2
+#define REGISTERS_LOADING_1 56
+#define REGISTERS_COMPUTING_1 200
+#else
+#define REGISTERS_LOADING_1 32
+#define REGISTERS_COMPUTING_1 128
+#endif
 #if DIM > 128
 #define REGISTERS_LOADING_2 24
 #define REGISTERS_COMPUTING_2 240
@@ -271,6 +279,25 @@ ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const
 }
 #endif
 
+#if SCORE_MODIFIER
+/* Those of keys and queries that do not exist are the last one's. */
+ALWAYS_INLINE void modify_scores(float *s, const struct attention_params *p,
+                                 const struct turn *turn, int row, int key, int lane,
+                                 __global const float *data)
+{
+    UNROLL for (int j = 0; j < N_SCORES; j++)
+    {
+        const int i = min(row + j / 2 % 2 * 8, p->seq_q - 1);
+        s[j] = modified(s[j] * p->sign, p, turn->batch, turn->head, i,
+                        min(key + COLUMN(lane, j), p->seq_k - 1), data);
+    }
+}
+#define CHANGE_SCORES(w, p, line, key, lane)                                                       \
+    modify_scores((w)->s, p, &(w)->turn, (w)->turn.first + (line), key, lane, SCORE_DATA_OF(*(p)))
+#else
+#define CHANGE_SCORES(w, p, line, key, lane)
+#endif
+
 #include "attention_wgmma_store.clh"
 
 /* ---- the work of a computing warpgroup ---- */
@@ -320,16 +347,18 @@ ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
 
 /* The first key tile of a turn. */
 ALWAYS_INLINE void first_step(struct work *w, const struct attention_params *p,
-                              const struct places *at, int line, int lane MASK_PARAMETERS)
+                              const struct places *at, int line,
+                              int lane SCORE_PARAMETER MASK_PARAMETERS)
 {
+    const int key = FIRST_KEY(w->turn.keys, 0);
     WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
     begin_scores(w, at);
     WGMMA_WAIT(0);
     WGMMA_KEEP(BK, w->s);
     RELEASE(at, K_FREE, w->n_keys, STAGES);
+    CHANGE_SCORES(w, p, line, key, lane);
     if (w->turn.keys.partial > 0)
-        mask_scores(w->s, p, &w->turn, w->turn.first + line, FIRST_KEY(w->turn.keys, 0), MASK_WORDS,
-                    lane);
+        mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
     weigh(w, p->log2_scale);
     pack_weights(w);
     NEXT(w->n_keys);
@@ -348,9 +377,9 @@ ALWAYS_INLINE void last_step(struct work *w, const struct places *at)
 /* Key tile `n` of a turn, and the outputs of the one before. */
 ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attention_params *p,
                         const struct places *at, int warpgroup, int line,
-                        int lane MASK_PARAMETERS)
+                        int lane SCORE_PARAMETER MASK_PARAMETERS)
 {
-    const int key = masked ? FIRST_KEY(w->turn.keys, n) : 0;
+    const int key = masked || SCORE_MODIFIER ? FIRST_KEY(w->turn.keys, n) : 0;
     WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
     MY_TURN();
     begin_scores(w, at);
@@ -365,6 +394,7 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
     }
     WGMMA_KEEP(BK, w->s);
     RELEASE(at, K_FREE, w->n_keys, STAGES);
+    CHANGE_SCORES(w, p, line, key, lane);
     if (masked)
         mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
     weigh(w, p->log2_scale);
@@ -379,8 +409,8 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
 /* All query tiles. */
 ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct places *at,
                                  __global const element *q, __global const element *k,
-                                 __global const element *v,
-                                 __global element *o LSE_PARAMETER MASK_PARAMETERS RECORD_PARAMETER)
+                                 __global const element *v, __global element *o LSE_PARAMETER
+                                     SCORE_PARAMETER MASK_PARAMETERS RECORD_PARAMETER)
 {
     const int lane = get_local_id(0) % 32, warpgroup = get_local_id(0) / 128;
     const int line = warpgroup * 64 + get_local_id(0) % 128 / 32 * 16 + lane / 4;
@@ -392,6 +422,7 @@ ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct 
     {
         WAIT_FULL(at, TURN_FULL, w.n_turns, TURN_STAGES);
         w.turn = read_turn(at, w.n_turns);
+        hopper_sync_warp(); /* all lanes have read it */
         RELEASE(at, TURN_FREE, w.n_turns, TURN_STAGES);
         if (w.turn.first < 0)
             return;
@@ -401,16 +432,16 @@ ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct 
         w.q = WGMMA_K_MAJOR(at->q + STAGE(w.n_turns, Q_STAGES) * Q_BYTES +
                             warpgroup * 64 * LINE_BYTES);
         if (w.turn.keys.count > 0)
-            first_step(&w, p, at, line, lane MASK_NAMES);
+            first_step(&w, p, at, line, lane SCORE_NAME MASK_NAMES);
         int n = 1;
         NO_UNROLL for (; n < w.turn.keys.partial; n++)
-            step(true, n, &w, p, at, warpgroup, line, lane MASK_NAMES);
+            step(true, n, &w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
         NO_UNROLL for (; n < w.turn.keys.count; n++)
-            step(false, n, &w, p, at, warpgroup, line, lane MASK_NAMES);
+            step(false, n, &w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
         RELEASE(at, Q_FREE, w.n_turns, Q_STAGES);
         if (w.turn.keys.count > 0)
             last_step(&w, at);
-        finish(p, &w.turn, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME, &w, line, lane);
+        finish(p, &w.turn, q, k, v, o LSE_NAME SCORE_NAME MASK_NAMES RECORD_NAME, &w, line, lane);
     }
 }
 
@@ -443,6 +474,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *workspace)
     const struct places at = {base, base + Q_STAGES * Q_BYTES,
                               base + Q_STAGES * Q_BYTES + STAGES * KV_BYTES,
                               hopper_address(barriers), turns};
+    HOPPER_RESIDENT(RESIDENT);
     if (item == 0) {
         NO_UNROLL for (int i = 0; i < N_BARRIERS; i++)
             hopper_barrier_make(at.barriers + 8 * i, i < FREE ? 1 : 4 * CW);
@@ -461,6 +493,6 @@ attention(ATTENTION_PARAMETERS, __global uchar *workspace)
             load_tiles(true, &p, &at, q, k, v, workspace MASK_NAMES);
     } else {
         HOPPER_MORE_REGISTERS(PASTE(REGISTERS_COMPUTING_, CW));
-        compute_tiles(&p, &at, q, k, v, o LSE_NAME MASK_NAMES RECORD_NAME);
+        compute_tiles(&p, &at, q, k, v, o LSE_NAME SCORE_NAME MASK_NAMES RECORD_NAME);
     }
 }

@@ -28,8 +28,10 @@
  *                [slice][consumer], as they lie in registers
  *
  * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K; WGMMA_TYPE (hopper.clh);
- * gemm.clh for the rest of the variant, without lists of offsets. tf32 is K-major only: A plain, B
- * transposed.
+ * gemm.clh for the rest of the variant, without lists of offsets.
+ *
+ * tf32: B is transposed, since products take it from local memory along k alone. An A with lines
+ * along its rows (TRANS_A) goes through registers. SWAP turns a plain B into such an A.
  */
 #if !defined(BM) || !defined(BN) || !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
 #error "gemm_wgmma.cl: BM, BN, STAGES, GROUP and SPLIT_K must be defined"
@@ -46,8 +48,8 @@
 #define ITEMS (WARPGROUP * (1 + CONSUMERS))
 #define BLOCKS (BM / CONSUMERS / 64) /* of 64 rows of a consumer */
 
-/* A tile is lines of 128 bytes: along k, a step deep, or 64 rows or columns of C, one for each k of
- * a step, block by block. */
+/* A tile is lines of 128 bytes: along k, a step deep, or as many rows or columns of C, one for each
+ * k of a step, block by block. */
 #define LINE 128
 #define BLOCK (64 * LINE)
 #define STEPS 4 /* products of a pair of tiles */
@@ -64,6 +66,11 @@
 #define MN_B 0
 #else
 #define MN_B 1
+#endif
+#if WGMMA_IS(tf32) && TRANS_A
+#define A_IN_REGISTERS 1
+#else
+#define A_IN_REGISTERS 0
 #endif
 #define TILE_A (BM * LINE)
 #define TILE_B (BN * LINE)
@@ -89,7 +96,11 @@
 #endif
 
 DEFINE_FINISH(1)
+#if SWAP
+DEFINE_FINISH_DOWN_ALIGNED(WIDE)
+#else
 DEFINE_FINISH_ALIGNED(WIDE)
+#endif
 
 enum map { MAP_A, MAP_B, MAP_C, MAPS };
 
@@ -134,6 +145,44 @@ static inline struct work work_of(const struct gemm_params *p, uint index, int s
 
 /* ---- consumers: ring -> sums ---- */
 
+#if A_IN_REGISTERS
+/* What a work-item holds of 64 rows of A, as in hopper.clh with half the k, for a step. */
+ALWAYS_INLINE void load_left(uint (*left)[4], __local const uint *blocks)
+{
+    const int item = get_local_id(0) % WARPGROUP, lane = item % 32;
+    UNROLL for (int step = 0; step < STEPS; step++)
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        const int row = item / 32 * 16 + lane / 4 + i % 2 * 8;
+        const int k = step * WGMMA_K + lane % 4 + i / 2 * 4;
+        left[step][i] = blocks[(row / BK * BK + k) * BK + ((row % BK / 4 ^ k % 8) * 4) + row % 4];
+    }
+}
+
+ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, struct position *at,
+                            int consumer, int steps)
+{
+    const int lane = get_local_id(0) % 32;
+    UNROLL for (int i = 0; i < BN / 2; i++) sums[0][i] = 0;
+    NO_UNROLL for (int k = 0; k < steps; k++)
+    {
+        __local const uchar *tile = ring->tiles + at->stage * STAGE;
+        const ulong b = WGMMA_K_MAJOR(hopper_address(tile + TILE_A));
+        uint left[STEPS][4];
+        hopper_wait(ring->full + 8 * at->stage, at->parity);
+        load_left(left, (__local const uint *)(tile + consumer * BLOCK));
+        WGMMA_FENCE();
+        UNROLL for (int step = 0; step < STEPS; step++)
+            WGMMA_RS(BN, 0, sums[0], left[step], b + step * WGMMA_STEP);
+        WGMMA_COMMIT();
+        WGMMA_WAIT(0);
+        WGMMA_KEEP(BN, sums[0]);
+        if (lane == 0)
+            hopper_arrive(ring->empty + 8 * at->stage);
+        advance(at);
+    }
+}
+#else
 ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, struct position *at,
                             int consumer, int steps)
 {
@@ -166,6 +215,7 @@ ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, stru
     if (steps > 0 && lane == 0)
         hopper_arrive(emptied);
 }
+#endif
 
 /* ---- from sums to C ---- */
 
@@ -206,6 +256,27 @@ ALWAYS_INLINE void store_block(const float *sums, uint staging, __global const u
 /* Rows of a slab: groups of eight are swapped so that work-items meet different banks. */
 #define SLAB_AT(line, column) ((line)*64 + (((column) / 8 ^ (line) % 8) * 8) + (column) % 8)
 
+#if SWAP
+/* Neighbours in a column of the slab are neighbours in memory. */
+ALWAYS_INLINE void finish_slab(const struct gemm_operands *o, __local const float *slab, long row,
+                               long column, bool aligned)
+{
+    const int lane = get_local_id(0) % 32;
+    NO_UNROLL for (int i = lane; i < SLAB / WIDE; i += 32)
+    {
+        const int line = i % (16 / WIDE) * WIDE, x = i / (16 / WIDE);
+        float sums[WIDE];
+        if (column + x >= o->n)
+            continue;
+        UNROLL for (int j = 0; j < WIDE; j++) sums[j] = slab[SLAB_AT(line + j, x)];
+        if (aligned && row + line + WIDE <= o->m)
+            FINISH_DOWN_ALIGNED(WIDE)(o, VLOAD(WIDE, sums), row + line, column + x);
+        else
+            for (int j = 0; j < WIDE && row + line + j < o->m; j++)
+                finish1(o, sums[j], row + line + j, column + x);
+    }
+}
+#else
 ALWAYS_INLINE void finish_slab(const struct gemm_operands *o, __local const float *slab, long row,
                                long column, bool aligned)
 {
@@ -227,6 +298,7 @@ ALWAYS_INLINE void finish_slab(const struct gemm_operands *o, __local const floa
         if (row + i / 64 < o->m && column + i % 64 < o->n)
             finish1(o, slab[SLAB_AT(i / 64, i % 64)], row + i / 64, column + i % 64);
 }
+#endif
 
 /* A warp's 16 rows of a block, 64 columns at a time. */
 ALWAYS_INLINE void finish_block(const struct gemm_operands *o, const float *sums,

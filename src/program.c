@@ -336,6 +336,7 @@ out:
 
 static struct cache_key program_key(const struct device *device, const struct source *source) {
     const char *const parts[] = {"program",
+                                 PTX_STEP,
                                  program_options(device),
                                  device->name,
                                  device->driver,

@@ -58,11 +58,11 @@ static clat_strides strides_of(const struct tensor *t, unsigned layout, size_t u
 /* Q, K and V one after the other in one buffer, or interleaved there. */
 static void place(struct fixture *f, enum attention_layout flags) {
     struct tensor *const all[] = {&f->q, &f->k, &f->v, &f->o};
-    const unsigned layout = (unsigned)flags & ~(unsigned)LAYOUT_ALIGNED;
+    const unsigned layout = (unsigned)flags & ~(unsigned)(LAYOUT_ALIGNED | LAYOUT_ODD_Q);
     const size_t unit = flags & LAYOUT_ALIGNED ? 8 : 1;
     for (unsigned t = 0; t < 4; t++)
         all[t]->stride = strides_of(all[t], layout, unit);
-    f->q.offset = 5 * unit;
+    f->q.offset = flags & LAYOUT_ODD_Q ? 5 : 5 * unit;
     if (layout == LAYOUT_PACKED) {
         const size_t token = f->q.stride.seq + f->k.stride.seq + f->v.stride.seq;
         f->k.offset = f->q.offset + f->q.stride.seq;
@@ -74,7 +74,7 @@ static void place(struct fixture *f, enum attention_layout flags) {
     } else {
         if (layout == LAYOUT_SHARED)
             f->k.stride.batch = f->k.stride.head = f->v.stride.batch = f->v.stride.head = 0;
-        f->k.offset = end_of(&f->q) + 3 * unit;
+        f->k.offset = (end_of(&f->q) / unit + 4) * unit;
         f->v.offset = end_of(&f->k) + 1 * unit;
     }
     f->inputs = end_of(&f->v) + harness_tail(TAIL);

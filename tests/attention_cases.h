@@ -12,8 +12,9 @@ enum attention_layout {
     LAYOUT_PADDED,     /* BNHD with gaps behind heads, tokens and batches */
     LAYOUT_FEATURES,   /* padded, and every other element between features unused */
     LAYOUT_SHARED,     /* BHND, one K and V for all batch elements and heads (strides of 0) */
-    LAYOUT_ALIGNED = 8 /* with any of the others: offsets and gaps are multiples of 16 bytes, if
-                          head_dim is a multiple of 8; else they are odd numbers of elements */
+    LAYOUT_ALIGNED = 8, /* with any of the others: offsets and gaps are multiples of 16 bytes, if
+                           head_dim is a multiple of 8; else they are odd numbers of elements */
+    LAYOUT_ODD_Q = 16   /* with that: all but the offset of Q */
 };
 
 /*

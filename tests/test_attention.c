@@ -27,7 +27,7 @@ static const struct {
     {"cpu_tile", "cpu_tile", "NV=2 BK=32 SPLIT=16"},
     {"mma", "mma", "SG=2 RQ=1 BK=16 STAGES=1 KEEP_Q=0"},
     {"cpu with pairs", "cpu", "VW=16 NV=1 MR=4 BK=16 PACK=1 SPLIT=16"},
-    {"wgmma", "wgmma", "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0"},
+    {"wgmma", "wgmma", "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=1"},
 };
 
 enum {

@@ -44,10 +44,18 @@ static const struct variant variants[] = {
     {"f16 d64, odd offsets", NULL, CLAT_F16, 64, 2, 2, .masks = {"dense", "causal"}},
     {"bf16 d128, odd offsets", NULL, CLAT_BF16, 128, 1, 2, .layout = LAYOUT_BNHD,
      .masks = {"window"}},
-    {"f16 d64 in turns", "CW=2 BK=128 STAGES=3 Q_STAGES=1 TURNS=1", CLAT_F16, 64, 1, 2,
+    {"f16 d64 in turns", "CW=2 BK=128 STAGES=3 Q_STAGES=1 TURNS=1 RESIDENT=1", CLAT_F16, 64, 1, 2,
      .layout = LAYOUT_ALIGNED, .masks = {"dense", "causal", "window"}},
-    {"f16 d64, four", "CW=4 BK=64 STAGES=2 Q_STAGES=2 TURNS=0", CLAT_F16, 64, 1, 2,
+    {"f16 d64, four", "CW=4 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=1", CLAT_F16, 64, 1, 2,
      .layout = LAYOUT_ALIGNED, .masks = {"dense", "causal", "window"}},
+    {"f16 d64, two together", "CW=1 BK=128 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=2", CLAT_F16, 64, 1,
+     2, .layout = LAYOUT_ALIGNED, .masks = {"dense", "causal", "window"}},
+    {"bf16 d128, two together", "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=2", CLAT_BF16, 128,
+     1, 2, .layout = LAYOUT_ALIGNED, .masks = {"longformer"}},
+    {"f16 d64, three together", "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=3", CLAT_F16, 64,
+     1, 2, .layout = LAYOUT_BNHD, .masks = {"dense", "causal", "window"}},
+    {"f16 d64, Q at an odd offset", NULL, CLAT_F16, 64, 2, 2,
+     .layout = LAYOUT_ALIGNED | LAYOUT_ODD_Q, .masks = {"dense", "causal"}},
     {"f16 d64 longformer", NULL, CLAT_F16, 64, 2, 2, 1, LAYOUT_ALIGNED, .masks = {"longformer"}},
     {"bf16 d128 longformer", NULL, CLAT_BF16, 128, 1, 2, .layout = LAYOUT_ALIGNED,
      .masks = {"longformer"}},
@@ -113,6 +121,12 @@ static void test_many(void **state) {
     assert_int_equal(attention_check_all("many", &problem, LAYOUT_ALIGNED, masks, sizes, 2), 6);
     assert_int_equal(
         attention_check_all("many, odd offsets", &problem, LAYOUT_DEFAULT, masks, sizes, 1), 3);
+    assert_int_equal(attention_check_all("many, Q at an odd offset", &problem,
+                                         LAYOUT_ALIGNED | LAYOUT_ODD_Q, masks, sizes, 1),
+                     3);
+    problem.tunables = "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=3";
+    assert_int_equal(
+        attention_check_all("many, three together", &problem, LAYOUT_ALIGNED, masks, sizes, 2), 6);
 }
 
 /* Few query tiles: keys are split, and heads that share keys and have one query are one tile. */

@@ -42,7 +42,13 @@ static const struct target {
     {"f16 NN", CLAT_F16, 0},   {"f16 NT", CLAT_F16, 1},   {"f16 TN", CLAT_F16, 2},
     {"f16 TT", CLAT_F16, 3},   {"bf16 NN", CLAT_BF16, 0}, {"bf16 NT", CLAT_BF16, 1},
     {"bf16 TN", CLAT_BF16, 2}, {"bf16 TT", CLAT_BF16, 3}, {"tf32 NT", CLAT_F32, 1},
+    {"tf32 NN", CLAT_F32, 0},  {"tf32 TT", CLAT_F32, 3},
 };
+
+/* Left operands in registers leave no room for two blocks. */
+static bool is_legal(const struct target *target, const char *tunables) {
+    return target->dtype != CLAT_F32 || target->trans == 1 || strncmp(tunables, "BM=256", 6) != 0;
+}
 
 /* Nothing, ones, edges, whole tiles, several rounds of the ring; lines that tensor maps take, and
  * all kinds of those that they do not. */
@@ -68,7 +74,7 @@ static void test_target(void **state) {
     need_hopper();
     for (size_t t = 0; t < sizeof tiles / sizeof *tiles; t++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-            if (t >= 2 && s % 5 != t % 5)
+            if ((t >= 2 && s % 5 != t % 5) || !is_legal(target, tiles[t]))
                 continue;
             char name[160];
             clat_gemm_problem problem = make_problem(target->dtype, target->trans, shapes[s].m,
@@ -102,9 +108,10 @@ static void test_slices(void **state) {
 static void test_epilogues(void **state) {
     (void)state;
     need_hopper();
-    for (size_t i = 0; i < 3; i++) {
-        clat_gemm_problem problem =
-            make_problem(i == 2 ? CLAT_BF16 : CLAT_F16, (unsigned)i, 145, 136, 80, 0);
+    static const size_t chosen[] = {0, 1, 6, 9}; /* of the targets */
+    for (size_t i = 0; i < sizeof chosen / sizeof *chosen; i++) {
+        const struct target *target = &targets[chosen[i]];
+        clat_gemm_problem problem = make_problem(target->dtype, target->trans, 145, 136, 80, 0);
         problem.dtype_c = i == 0 ? CLAT_F32 : CLAT_DTYPE_DEFAULT;
         problem.bias = i == 1 ? CLAT_BIAS_ROW : CLAT_BIAS_COLUMN;
         problem.activation = i == 0 ? CLAT_ACT_GELU : i == 1 ? CLAT_ACT_RELU : CLAT_ACT_SILU;
@@ -246,7 +253,7 @@ static void test_declined(void **state) {
         clat_gemm_problem problem = make_problem(CLAT_F16, trans, 64, 64, 64, 1);
         expect_support(true, "", &device, &problem);
         problem.dtype = CLAT_F32, problem.precision = CLAT_PRECISION_NATIVE;
-        expect_support(trans == 1, "tf32", &device, &problem);
+        expect_support(trans != 2, "tf32", &device, &problem);
         problem.precision = CLAT_PRECISION_F32;
         expect_support(false, "precision", &device, &problem);
     }
@@ -287,8 +294,8 @@ int main(void) {
     harness_add("batches", test_batches, NULL);
     harness_add("column-major", test_column_major, NULL);
     harness_add("repeated", test_repeated, NULL);
-    for (size_t i = 0; i < 3; i++)
-        harness_add("combinations", test_combinations, &targets[4 * i]);
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i += 3)
+        harness_add("combinations", test_combinations, &targets[i]);
     harness_add("declined", test_declined, NULL);
     harness_add("guesses fit", test_guesses_fit, NULL);
     return harness_run_added();

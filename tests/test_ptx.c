@@ -17,26 +17,31 @@ struct rewriting {
 };
 
 static const struct rewriting rewritings[] = {
-    {"target", ".version 8.4\n.target sm_90, texmode_independent\n.address_size 64\n",
-     ".version 8.4\n.target sm_90a, texmode_independent\n.address_size 64\n"},
-    {"target alone on its line", ".target sm_90\nx\n", ".target sm_90a\nx\n"},
-    {"no newline at the end", ".target sm_90\nret;", ".target sm_90a\nret;"},
+    {"target", ".version 8.4\n.target sm_90, texmode_independent\n.address_size 64\n//@x;\n",
+     ".version 8.4\n.target sm_90a, texmode_independent\n.address_size 64\nx;\n"},
+    {"target alone on its line", ".target sm_90\n//@x\n", ".target sm_90a\nx\n"},
+    {"no newline at the end", ".target sm_90\n//@ret;", ".target sm_90a\nret;"},
     {"marks", ".target sm_90\n\t// begin inline asm\n\t//@wgmma.fence.sync.aligned;\n",
      ".target sm_90a\n\t// begin inline asm\n\twgmma.fence.sync.aligned;\n"},
     {"two marks in a line", ".target sm_90\n{//@a; //@b;}\n", ".target sm_90a\n{a; b;}\n"},
-    {"other comments stay", ".target sm_90\n// x\n/* @ */ //\n",
-     ".target sm_90a\n// x\n/* @ */ //\n"},
-    {"registers dealt out anew",
-     ".target sm_90\n.entry a(\n)\n.reqntid 384, 1, 1\n{\n//@setmaxnreg.dec.sync.aligned.u32 "
-     "24;\n}\n"
-     ".entry b(\n)\n.reqntid 32, 1, 1\n",
-     ".target sm_90a\n.entry a(\n)\n.minnctapersm 1\n.reqntid 384, 1, 1\n{\n"
-     "setmaxnreg.dec.sync.aligned.u32 24;\n}\n.entry b(\n)\n.minnctapersm 1\n.reqntid 32, 1, 1\n"},
+    {"other comments stay", ".target sm_90\n// x\n/* @ */ //\n//@x;\n",
+     ".target sm_90a\n// x\n/* @ */ //\nx;\n"},
+    {"directives of a kernel",
+     ".target sm_90\n.entry a(\n)\n.reqntid 384, 1, 1\n{\n//@x;\n//@.minnctapersm 2\n}\n"
+     ".entry b(\n)\n.reqntid 32, 1, 1\n{\n}\n"
+     ".entry c(\n)\n\t.reqntid 64\n{\n\t//@.minnctapersm 1\r\n//@.maxnreg 40\n}",
+     ".target sm_90a\n.entry a(\n)\n.minnctapersm 2\n.reqntid 384, 1, 1\n{\nx;\n"
+     "//.minnctapersm 2\n}\n"
+     ".entry b(\n)\n.reqntid 32, 1, 1\n{\n}\n"
+     ".entry c(\n)\n.minnctapersm 1\n.maxnreg 40\n\t.reqntid 64\n{\n\t//.minnctapersm 1\r\n"
+     "//.maxnreg 40\n}"},
     {"work-groups as they are", ".target sm_90\n.reqntid 384, 1, 1\n//@x;\n",
      ".target sm_90a\n.reqntid 384, 1, 1\nx;\n"},
     {"another architecture", ".target sm_80\n//@x;\n", NULL},
-    {"a later one", ".target sm_900\n", NULL},
-    {"sm_90a already", ".target sm_90a\n", NULL},
+    {"a later one", ".target sm_900\n//@x;\n", NULL},
+    {"sm_90a already", ".target sm_90a\n//@x;\n", NULL},
+    {"no marks", ".target sm_90\n.reqntid 384, 1, 1\n", NULL},
+    {"a directive and nothing else", ".target sm_90\n//@.minnctapersm 1\n", NULL},
     {"no PTX",
      "\x7f"
      "ELF",

@@ -12,7 +12,8 @@
     X(BK, "keys of a tile", 128, 64, 80, 96, 128, 160, 192)                                        \
     X(STAGES, "tiles of K and of V in local memory", 2, 2, 3)                                      \
     X(Q_STAGES, "tiles of Q in local memory", 2, 1, 2)                                             \
-    X(TURNS, "warpgroups take turns at the tensor cores", 0, 0, 1)
+    X(TURNS, "warpgroups take turns at the tensor cores", 0, 0, 1)                                 \
+    X(RESIDENT, "work-groups of a multiprocessor", 1, 1, 2, 3)
 
 enum { ATTENTION_WGMMA_TUNABLES(TUNABLE_INDEX) T_COUNT };
 
@@ -28,17 +29,18 @@ enum {
     TURN_STAGES = 2,
     TURN_BYTES = 48,
     HEADER_BYTES = 512, /* of the workspace: three tensor maps and a counter */
-    MAX_PARTS = 64
+    MAX_PARTS = 64,
+    RESERVED_BYTES = 1024 /* of local memory, by the driver for each work-group */
 };
 
 /* Strides of tensor maps are below 2^40 bytes. */
 static const size_t MAX_STRIDE = ((size_t)1 << 40) / ELEMENT_BYTES - 1;
 
 /* A single query of each head that sees all keys: the heads that share theirs are rows of a tile.
- */
+ * Score modifiers are told heads and queries as they are. */
 static struct attention gathered(const struct attention *a) {
     struct attention g = *a;
-    if (a->seq_q != 1 || a->mask != NULL || a->band.low > -MASK_FAR || a->band.high < MASK_FAR)
+    if (a->seq_q != 1 || a->score != NULL || a->mask != NULL || a->band.low > -MASK_FAR || a->band.high < MASK_FAR)
         return g;
     const size_t group = a->heads / a->kv_heads;
     g.seq_q = group;
@@ -76,14 +78,18 @@ static bool has_registers(const struct attention *a, const int *values) {
     enum { OTHERS = 28, WIDE = 128 };
     const size_t keys = (size_t)values[T_BK], dim = padded_dim(a);
     const size_t dealt[] = {240, dim > WIDE ? 240 : 224, 160, 112}; /* REGISTERS_COMPUTING_ */
-    return keys / 2 + keys / 4 + dim / 2 + OTHERS <= dealt[values[T_CW] - 1];
+    const size_t dealt_to_many[] = {200, 128};                      /* ..._1, RESIDENT 2 and 3 */
+    const size_t registers = values[T_RESIDENT] == 1 ? dealt[values[T_CW] - 1]
+                                                     : dealt_to_many[values[T_RESIDENT] - 2];
+    return keys / 2 + keys / 4 + dim / 2 + OTHERS <= registers;
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
     const struct attention *a = problem;
     return has_registers(a, values) &&
-           local_bytes(a, values) <= device_static_local_bytes(device) &&
-           (values[T_CW] > 1 || !values[T_TURNS]);
+           (local_bytes(a, values) + RESERVED_BYTES) * (size_t)values[T_RESIDENT] <=
+               device_static_local_bytes(device) + RESERVED_BYTES &&
+           (values[T_CW] == 1 ? !values[T_TURNS] : values[T_RESIDENT] == 1);
 }
 
 static void set(int *values, const int shape[4]) {
@@ -141,13 +147,9 @@ static bool is_mappable(const struct attention *a, enum attention_role role) {
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     const struct attention *a = problem;
     const struct attention gather = gathered(a);
-    int values[T_COUNT] = {[T_STAGES] = 2};
+    int values[T_COUNT] = {[T_STAGES] = 2, [T_RESIDENT] = 1};
     if (a->dtype == CLAT_F32 || a->precision != CLAT_PRECISION_NATIVE) {
         snprintf(why, OP_WHY_BYTES, "not f16 or bf16 in native precision");
-        return false;
-    }
-    if (a->score != NULL) {
-        snprintf(why, OP_WHY_BYTES, "score modifiers are not built into it");
         return false;
     }
     for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
@@ -213,7 +215,8 @@ static clat_status launch(const struct device *device, const void *problem, cons
                           struct launch *out) {
     clat_status st = CLAT_OK;
     const struct attention gather = gathered(problem), *a = &gather;
-    const size_t tiles = attention_groups(a, tile_q(values)), units = device_units(device);
+    const size_t tiles = attention_groups(a, tile_q(values));
+    const size_t units = device_units(device) * (size_t)values[T_RESIDENT];
     const size_t parts = parts_of(a, tiles, units, (size_t)values[T_BK]), turns = tiles * parts;
     struct attention_params params;
     TRY(attention_launch_common(a, tile_q(values), (size_t)values[T_BK],
@@ -226,7 +229,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     params.turns = (attention_int)turns;
     memcpy(out->params, &params, sizeof params);
     text_printf(&out->defines, "#define DIM %zu\n#define NEGATIVE %d\n", padded_dim(a),
-                a->scale < 0);
+                a->scale < 0 && a->score == NULL);
     TRY(text_check(&out->defines));
     struct pass *pass = &out->passes[0];
     pass_arg(pass, ARG_WORKSPACE, 0, 0);

@@ -26,58 +26,29 @@ enum {
     STAGING = 16 * 1024, /* bytes, of a consumer */
     MAPS = 3,
     BARRIER = 8,
-    MOST_SUMS = 128, /* of a work-item */
-    MOST_SPLIT = 8
+    MOST_SUMS = 128 /* of a work-item */
 };
 
 /* Of a tensor map: strides in bytes. */
 static const size_t MOST_STRIDE = (size_t)1 << 40;
 
-static bool fits(const struct device *device, const void *problem, const int *values);
-static void guess(const struct device *device, const void *problem, int *values);
+/* ---- which product */
 
-static bool has_tunables(const struct device *device, const struct gemm *gemm,
-                         char why[OP_WHY_BYTES]) {
-    int values[T_COUNT] = {128, 128, 4, 16, 1};
-    guess(device, gemm, values);
-    snprintf(why, OP_WHY_BYTES, "local memory is too small, or there are too many tiles");
-    return fits(device, gemm, values);
+/* Products of tf32 take B from local memory along k alone: a B that lies across is a left operand,
+ * which they take from registers too, of C^T = B^T A^T. */
+static bool is_swapped(const struct gemm *gemm) {
+    return gemm->dtype == CLAT_F32 && !gemm->trans_a && !gemm->trans_b;
 }
 
-static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
+static struct gemm multiplied(const void *problem) {
     const struct gemm *gemm = problem;
-    const size_t bytes = clat_dtype_bytes(gemm->dtype) * (gemm->dtype_c == CLAT_F32 ? 2 : 1);
-    const size_t strides[] = {gemm->lda,      gemm->ldb,      gemm->ldc,
-                              gemm->stride_a, gemm->stride_b, gemm->stride_c};
-    const size_t sizes[] = {gemm->m, gemm->n, gemm->k, gemm->batch};
-    if (gemm->dtype == CLAT_F64) {
-        snprintf(why, OP_WHY_BYTES, "matrix engines do not multiply f64");
-        return false;
-    }
-    if (gemm->dtype == CLAT_F32 && gemm->precision != CLAT_PRECISION_NATIVE) {
-        snprintf(why, OP_WHY_BYTES, "f32 would be cut to tf32, which needs precision native");
-        return false;
-    }
-    if (!device_can(device, CAP_WGMMA)) {
-        snprintf(why, OP_WHY_BYTES, "the device has no wgmma, or its driver does not let it pass");
-        return false;
-    }
-    if (gemm->dtype == CLAT_F32 && (gemm->trans_a || !gemm->trans_b)) {
-        snprintf(why, OP_WHY_BYTES, "wgmma takes tf32 only with k along the lines of A and B");
-        return false;
-    }
-    if (gemm->batching == CLAT_BATCH_OFFSETS) {
-        snprintf(why, OP_WHY_BYTES, "lists of offsets are no tensors");
-        return false;
-    }
-    bool small = true;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        small = small && sizes[i] <= INT_MAX;
-    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++)
-        small = small && strides[i] < MOST_STRIDE / bytes;
-    if (!small)
-        snprintf(why, OP_WHY_BYTES, "sizes or strides are too large for tensor maps");
-    return small && has_tunables(device, gemm, why);
+    return is_swapped(gemm) ? gemm_swapped(gemm) : *gemm;
+}
+
+/* Whether A goes through registers. */
+static bool has_registers_for_a(const struct gemm *gemm, const int *values) {
+    enum { ROWS = 64 }; /* of a consumer: there is no room for those of two blocks */
+    return gemm->dtype != CLAT_F32 || !gemm->trans_a || values[T_BM] <= 2 * ROWS;
 }
 
 /* ---- geometry */
@@ -132,10 +103,11 @@ static double workspace_bytes(const struct device *device, const struct gemm *ge
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
-    const struct gemm *gemm = problem;
+    const struct gemm turned = multiplied(problem), *gemm = &turned;
     const struct round round = round_of(device, gemm, values);
     const size_t items = work_items(values), consumers = items / WARPGROUP - 1;
     return tile_elements(values) / (consumers * WARPGROUP) <= MOST_SUMS &&
+           has_registers_for_a(gemm, values) &&
            items <= device->max_work_group && round.work <= INT_MAX &&
            (values[T_SPLIT_K] == 1 ||
             (round.whole < round.tiles &&
@@ -191,14 +163,14 @@ static double cost_of(const struct device *device, const struct gemm *gemm, cons
 }
 
 static void guess(const struct device *device, const void *problem, int *values) {
-    const struct gemm *gemm = problem;
+    const struct gemm turned = multiplied(problem), *gemm = &turned;
     double best = 0;
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
         int tried[T_COUNT];
         memcpy(tried, values, sizeof tried);
         tried[T_BM] = presets[i].bm, tried[T_BN] = presets[i].bn;
-        for (int split = 1; split <= MOST_SPLIT; split++) {
-            tried[T_SPLIT_K] = split == 7 ? 8 : split;
+        for (unsigned split = 0; split < tunable_count(&tunables[T_SPLIT_K]); split++) {
+            tried[T_SPLIT_K] = tunables[T_SPLIT_K].candidates[split];
             tried[T_STAGES] = 8;
             while (tried[T_STAGES] > 2 && local_bytes(tried) > device_static_local_bytes(device))
                 tried[T_STAGES]--;
@@ -211,16 +183,62 @@ static void guess(const struct device *device, const void *problem, int *values)
     }
 }
 
+/* ---- what is declined */
+
+static bool has_tunables(const struct device *device, const void *problem,
+                         char why[OP_WHY_BYTES]) {
+    int values[T_COUNT] = {128, 128, 4, 16, 1};
+    guess(device, problem, values);
+    snprintf(why, OP_WHY_BYTES, "local memory is too small, or there are too many tiles");
+    return fits(device, problem, values);
+}
+
+static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
+    const struct gemm turned = multiplied(problem), *gemm = &turned;
+    const size_t bytes = clat_dtype_bytes(gemm->dtype) * (gemm->dtype_c == CLAT_F32 ? 2 : 1);
+    const size_t strides[] = {gemm->lda,      gemm->ldb,      gemm->ldc,
+                              gemm->stride_a, gemm->stride_b, gemm->stride_c};
+    const size_t sizes[] = {gemm->m, gemm->n, gemm->k, gemm->batch};
+    if (gemm->dtype == CLAT_F64) {
+        snprintf(why, OP_WHY_BYTES, "matrix engines do not multiply f64");
+        return false;
+    }
+    if (gemm->dtype == CLAT_F32 && gemm->precision != CLAT_PRECISION_NATIVE) {
+        snprintf(why, OP_WHY_BYTES, "f32 would be cut to tf32, which needs precision native");
+        return false;
+    }
+    if (!device_can(device, CAP_WGMMA)) {
+        snprintf(why, OP_WHY_BYTES, "the device has no wgmma, or its driver does not let it pass");
+        return false;
+    }
+    if (gemm->dtype == CLAT_F32 && !gemm->trans_b) {
+        snprintf(why, OP_WHY_BYTES, "wgmma takes tf32 only with k along the lines of A or B");
+        return false;
+    }
+    if (gemm->batching == CLAT_BATCH_OFFSETS) {
+        snprintf(why, OP_WHY_BYTES, "lists of offsets are no tensors");
+        return false;
+    }
+    bool small = true;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        small = small && sizes[i] <= INT_MAX;
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++)
+        small = small && strides[i] < MOST_STRIDE / bytes;
+    if (!small)
+        snprintf(why, OP_WHY_BYTES, "sizes or strides are too large for tensor maps");
+    return small && has_tunables(device, problem, why);
+}
+
 /* ---- launching */
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
-    const struct gemm *gemm = problem;
+    const struct gemm turned = multiplied(problem), *gemm = &turned;
     const struct round round = round_of(device, gemm, values);
     const size_t items = work_items(values), units = device_units(device);
     struct pass *pass = &out->passes[out->n_passes++];
     struct gemm_params params;
-    gemm_launch_common(gemm, false, out, pass);
+    gemm_launch_common(gemm, is_swapped(problem), out, pass);
     text_printf(&out->defines, "#define WGMMA_TYPE %s\n",
                 gemm->dtype == CLAT_F32 ? "tf32" : clat_dtype_name(gemm->dtype));
     memcpy(&params, out->params, sizeof params);

@@ -1,9 +1,9 @@
 /*
  * Writes the sources of programs for devices that are not at hand, for check.py to compile:
  *
- *     sources DIRECTORY      DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be
- * compiled for which target, and what is expected of it sources --unmark FILE  PTX with its marked
- * instructions in force, as the library makes it
+ *     sources DIRECTORY      DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be compiled
+ *                            for which target, and what is expected of it
+ *     sources --unmark FILE  PTX with its marked instructions in force, as the library makes it
  *
  * For each target and each implementation made for it, every problem with its guess, and a random
  * sample of the legal tunables, or all (see tunables_cases.h), each with the next problem that it
@@ -43,9 +43,20 @@ static struct {
 
 /* ---- one case */
 
-/* The local memory that the host counts with: the least with which the values are legal. */
+/* Work-groups that are to find room on a multiprocessor together. */
+static size_t resident_groups(const struct implementation *impl, const int *values) {
+    for (unsigned i = 0; i < impl->n_tunables; i++)
+        if (strcmp(impl->tunables[i].name, "RESIDENT") == 0)
+            return (size_t)values[i];
+    return 1;
+}
+
+/* The local memory that the host counts with for a work-group: the least with which the values are
+ * legal. */
 static size_t expected_local_bytes(const struct implementation *impl, const struct device *device,
                                    const void *problem, const int *values) {
+    enum { RESERVED = 1024 }; /* by the driver, for each work-group after the first */
+    const size_t groups = resident_groups(impl, values);
     struct device smaller = *device;
     cl_ulong enough = device_static_local_bytes(device), too_few = 0;
     smaller.verdict[CAP_LARGE_LOCAL] = false; /* local_bytes alone shall count */
@@ -59,7 +70,7 @@ static size_t expected_local_bytes(const struct implementation *impl, const stru
         else
             too_few = smaller.local_bytes;
     }
-    return (size_t)enough;
+    return ((size_t)enough - (groups - 1) * RESERVED) / groups;
 }
 
 static void write_file(const char *name, const struct source *source) {
