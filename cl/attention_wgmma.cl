@@ -288,7 +288,7 @@ ALWAYS_INLINE void modify_scores(float *s, const struct attention_params *p,
     UNROLL for (int j = 0; j < N_SCORES; j++)
     {
         const int i = min(row + j / 2 % 2 * 8, p->seq_q - 1);
-        s[j] = modified(s[j] * p->sign, p, turn->batch, turn->head, i,
+        s[j] = modified(s[j], p, turn->batch, turn->head, i,
                         min(key + COLUMN(lane, j), p->seq_k - 1), data);
     }
 }

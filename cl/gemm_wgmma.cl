@@ -43,7 +43,11 @@
 #include "gemm_tiles.clh"
 #include "hopper.clh"
 
-#define CONSUMERS (BM == 64 ? 1 : 2)
+#if BM == 64
+#define CONSUMERS 1
+#else
+#define CONSUMERS 2
+#endif
 #define WARPGROUP 128
 #define ITEMS (WARPGROUP * (1 + CONSUMERS))
 #define BLOCKS (BM / CONSUMERS / 64) /* of 64 rows of a consumer */
@@ -163,24 +167,31 @@ ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, stru
                             int consumer, int steps)
 {
     const int lane = get_local_id(0) % 32;
+    uint emptied = 0;
     UNROLL for (int i = 0; i < BN / 2; i++) sums[0][i] = 0;
     NO_UNROLL for (int k = 0; k < steps; k++)
     {
         __local const uchar *tile = ring->tiles + at->stage * STAGE;
         const ulong b = WGMMA_K_MAJOR(hopper_address(tile + TILE_A));
-        uint left[STEPS][4];
+        uint next[STEPS][4], left[STEPS][4];
         hopper_wait(ring->full + 8 * at->stage, at->parity);
-        load_left(left, (__local const uint *)(tile + consumer * BLOCK));
+        load_left(next, (__local const uint *)(tile + consumer * BLOCK));
+        WGMMA_WAIT(0); /* the step before is done */
+        WGMMA_KEEP(BN, sums[0]);
+        UNROLL for (int i = 0; i < STEPS; i++) WGMMA_LEFT(left[i], next[i]);
+        if (k > 0 && lane == 0)
+            hopper_arrive(emptied);
         WGMMA_FENCE();
         UNROLL for (int step = 0; step < STEPS; step++)
             WGMMA_RS(BN, 0, sums[0], left[step], b + step * WGMMA_STEP);
         WGMMA_COMMIT();
-        WGMMA_WAIT(0);
-        WGMMA_KEEP(BN, sums[0]);
-        if (lane == 0)
-            hopper_arrive(ring->empty + 8 * at->stage);
+        emptied = ring->empty + 8 * at->stage;
         advance(at);
     }
+    WGMMA_WAIT(0);
+    WGMMA_KEEP(BN, sums[0]);
+    if (steps > 0 && lane == 0)
+        hopper_arrive(emptied);
 }
 #else
 ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, struct position *at,
@@ -398,10 +409,18 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     barrier(CLK_LOCAL_MEM_FENCE);
 
     if (consumer < 0) {
+#if A_IN_REGISTERS && CONSUMERS == 2
+        /* Of three warpgroups' 168: sums of BN = 256 would leave too few for A. */
+        HOPPER_RESIDENT(1);
+        HOPPER_FEWER_REGISTERS(88);
+#endif
         if (item == MAP_A * 32 || item == MAP_B * 32 || !mapped.a || !mapped.b)
             produce(&ring, maps, &mapped, &p, &o, steps);
         return;
     }
+#if A_IN_REGISTERS && CONSUMERS == 2
+    HOPPER_MORE_REGISTERS(208);
+#endif
     struct position at = {0, 0};
     const uint stage = hopper_address(staging + consumer * STAGING);
     __local float *slab = (__local float *)(staging + consumer * STAGING) + warp % 4 * SLAB;

@@ -5,8 +5,8 @@
 #include "program.h"
 #include "text.h"
 
-/* The strings for clCreateProgramWithSource. */
-enum source_part { SOURCE_DEFINES, SOURCE_SNIPPET, SOURCE_FILE, SOURCE_PARTS };
+/* The strings for clCreateProgramWithSource. What callers bring comes first, before any macro. */
+enum source_part { SOURCE_SNIPPET, SOURCE_DEFINES, SOURCE_FILE, SOURCE_PARTS };
 
 struct source {
     struct text part[SOURCE_PARTS];

@@ -63,8 +63,10 @@ const struct score_case score_cases[] = {
      "score *= 1 + 0.5f * (batch % 2); //@1 or 1.5: no mark of src/ptx.h",
      NULL, by_batch},
     {"every third", "if ((key + head) % 3 == 1) score = -INFINITY;", NULL, every_third},
-    {"names", "float p = query % 2, t = 0.5f, modified = p * t; return score + modified;", NULL,
-     names},
+    {"names",
+     "float p = query % 2, BK = 0.5f, HEAD_DIM = 0, modified = p * BK + HEAD_DIM;\n"
+     "return score + modified;",
+     NULL, names},
 };
 
 const size_t n_score_cases = sizeof score_cases / sizeof *score_cases;

@@ -255,7 +255,8 @@ static void test_source_hash(void **state) {
 
 /* ---------------------------------------------------------------- builds ------------------- */
 
-/* Defines, snippet, kernel file and its include all arrive, in this order. */
+/* Snippet, defines, kernel file and its include all arrive, in this order: no define meets what a
+ * caller has written. */
 static void test_parts(void **state) {
     (void)state;
     const char *dir = harness_temp_dir();
@@ -263,8 +264,8 @@ static void test_parts(void **state) {
     write_file(dir, "a.cl", "#include \"b.clh\"\n" ANSWER("SIX * seven()"));
     write_file(dir, "b.clh", "#define SIX (TWO * three())\nint seven(void) { return 7; }\n");
     set_up(&fixture, dir, "");
-    const struct program_request request = {"a.cl", "#define TWO 2\n#define THREE 3",
-                                            "int three(void) { return THREE; }"};
+    const struct program_request request = {"a.cl", "#define TWO 2\n#define ONE 3",
+                                            "int three(void) { int ONE = 1; return ONE + 2; }"};
     assert_int_equal(run_answer(&fixture, &request), 42);
     tear_down(&fixture);
 }
@@ -275,8 +276,8 @@ static void test_lines_in_logs(void **state) {
     static const char *const logs[][2] = {
         {"", ""},
         {"no line", "no line"},
-        {"<kernel>:2:7: error: a\n x\n", "defines:1:7: error: a\n x\n"},
-        {"<kernel>:4: b\n<kernel>:8: c", "snippet:1: b\nb.clh:1: c"},
+        {"<kernel>:2:7: error: a\n x\n", "snippet:1:7: error: a\n x\n"},
+        {"<kernel>:4: b\n<kernel>:8: c", "defines:1: b\nb.clh:1: c"},
         {"<kernel>:10:1: d", "a.cl:3:1: d"},
         {"in <kernel>:10:1: from <kernel>:6:1", "in a.cl:3:1: from a.cl:1:1"},
         {"<kernel>:0:1 <kernel>:11:1 <kernel>:x", "<kernel>:0:1 <kernel>:11:1 <kernel>:x"},

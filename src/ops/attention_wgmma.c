@@ -92,9 +92,20 @@ static bool fits(const struct device *device, const void *problem, const int *va
            (values[T_CW] == 1 ? !values[T_TURNS] : values[T_RESIDENT] == 1);
 }
 
-static void set(int *values, const int shape[4]) {
-    values[T_CW] = shape[0], values[T_BK] = shape[1];
-    values[T_Q_STAGES] = shape[2], values[T_TURNS] = shape[3];
+/* Forms by speed on an NVIDIA H100. Small ones waste less at the edges of masks; where there are
+ * few features, several of them share a multiprocessor, and fill each other's gaps. */
+static const struct form {
+    int cw, bk, q_stages, turns, resident;
+} forms[] = {{3, 128, 2, 1, 1}, {2, 128, 2, 1, 1}, {2, 96, 1, 1, 1},
+              {2, 80, 1, 1, 1},  {1, 128, 2, 0, 1}, {1, 80, 1, 0, 1},
+              {1, 64, 2, 0, 3},  {1, 64, 2, 0, 1},  {1, 64, 1, 0, 1}};
+
+enum { N_FORMS = sizeof forms / sizeof *forms, NOT_TALL = 1, SMALL = 6 };
+
+static void set(int *values, const struct form *form) {
+    values[T_CW] = form->cw, values[T_BK] = form->bk;
+    values[T_Q_STAGES] = form->q_stages, values[T_TURNS] = form->turns;
+    values[T_RESIDENT] = form->resident;
 }
 
 /* Whether no tile straddles the edge of a mask's block, and none holds two: such tiles are full. */
@@ -102,27 +113,30 @@ static bool is_in_block(const int *values, uint32_t rows, uint32_t cols) {
     return rows % tile_q(values) == 0 && cols % (uint32_t)values[T_BK] == 0;
 }
 
-/* Tall tiles waste much of what they compute at the edges of a band, if there is little else. */
-static bool sees_few_keys(const struct attention *a) {
-    enum { FEW = 640 };
+/* Of a band. Tall tiles waste much of what they compute at its edges, if there is little else. */
+static unsigned first_form(const struct device *device, const struct attention *a, int *values) {
+    enum { FEW = 640 }; /* keys of a query */
+    const double all = (double)a->seq_q * (double)a->seq_k;
     const double pairs = mask_band_pairs(a->band, (int64_t)a->seq_q, (int64_t)a->seq_k);
-    return pairs < (double)FEW * (double)a->seq_q;
+    if (pairs >= (double)FEW * (double)a->seq_q)
+        return 0;
+    set(values, &forms[SMALL]);
+    return pairs < 0.75 * all && fits(device, a, values) ? SMALL : NOT_TALL;
 }
 
-/* The first that fits, by speed on an NVIDIA H100. Of lists, the first whose tiles lie in blocks of
- * the mask, else small ones: of large ones more are partial. */
+/* The first that fits. Of lists, the first whose tiles lie in blocks of the mask, else small ones:
+ * of large ones more are partial. */
 static void guess(const struct device *device, const void *problem, int *values) {
-    /* CW, BK, Q_STAGES, TURNS */
-    static const int shapes[][4] = {{3, 128, 2, 1}, {2, 128, 2, 1}, {2, 96, 1, 1}, {2, 80, 1, 1},
-                                    {1, 128, 2, 0}, {1, 80, 1, 0},  {1, 64, 2, 0}, {1, 64, 1, 0}};
-    enum { N_SHAPES = sizeof shapes / sizeof *shapes, SMALL = 6 };
     const struct attention gather = gathered(problem), *a = &gather;
     const bool listed = a->mask != NULL;
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
     for (unsigned pass = listed ? 0 : 1; pass < 2; pass++)
-        for (unsigned i = !listed ? sees_few_keys(a) : pass > 0 ? SMALL : 0; i < N_SHAPES; i++) {
-            set(values, shapes[i]);
+        for (unsigned i = !listed    ? first_form(device, a, values)
+                          : pass > 0 ? SMALL
+                                     : 0;
+             i < N_FORMS; i++) {
+            set(values, &forms[i]);
             while (values[T_CW] > 1 && tile_q(values) - ROWS >= a->seq_q)
                 values[T_CW]--;
             values[T_TURNS] &= values[T_CW] > 1;
@@ -227,6 +241,10 @@ static clat_status launch(const struct device *device, const void *problem, cons
                      : params.last_first ? (attention_int)attention_section_heads(a)
                                          : 1;
     params.turns = (attention_int)turns;
+    if (a->score != NULL) { /* which then multiplies, and the kernel need not know */
+        params.score_scale *= params.sign;
+        params.sign = 1;
+    }
     memcpy(out->params, &params, sizeof params);
     text_printf(&out->defines, "#define DIM %zu\n#define NEGATIVE %d\n", padded_dim(a),
                 a->scale < 0 && a->score == NULL);
