@@ -236,9 +236,14 @@ measure = @mkdir -p $(RESULTS); export CLATTICE_KERNEL_DIR=cl; failed=0; for sui
         sed -i -E 's/("(cache_dir|tuned_file|kernel_dir)": ")[^"]*/\1/' $(RESULTS)/$(3).json && \
         $(TOOL) report --markdown docs/benchmarks.md $(RESULTS)/*.json && exit $$failed
 
-# Attention by what is best on the card, by `mma`, and under masks that only FlexAttention has too.
+# Attention by what is best on the card, of short sequences and other heads, by `mma`, and under masks
+# that only FlexAttention has too.
 define beside_torch
 python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention.json || failed=1; \
+python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-short.json \
+    --dtype f16 --seq 512,1024 || failed=1; \
+python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-dims.json \
+    --dtype f16 --seq 4096 --head-dim 256,96 || failed=1; \
 python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-mma.json \
     --implementation mma || failed=1; \
 python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-sparse.json \

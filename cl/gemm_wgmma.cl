@@ -167,31 +167,24 @@ ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, stru
                             int consumer, int steps)
 {
     const int lane = get_local_id(0) % 32;
-    uint emptied = 0;
     UNROLL for (int i = 0; i < BN / 2; i++) sums[0][i] = 0;
     NO_UNROLL for (int k = 0; k < steps; k++)
     {
         __local const uchar *tile = ring->tiles + at->stage * STAGE;
         const ulong b = WGMMA_K_MAJOR(hopper_address(tile + TILE_A));
-        uint next[STEPS][4], left[STEPS][4];
+        uint left[STEPS][4];
         hopper_wait(ring->full + 8 * at->stage, at->parity);
-        load_left(next, (__local const uint *)(tile + consumer * BLOCK));
-        WGMMA_WAIT(0); /* the step before is done */
-        WGMMA_KEEP(BN, sums[0]);
-        UNROLL for (int i = 0; i < STEPS; i++) WGMMA_LEFT(left[i], next[i]);
-        if (k > 0 && lane == 0)
-            hopper_arrive(emptied);
+        load_left(left, (__local const uint *)(tile + consumer * BLOCK));
         WGMMA_FENCE();
         UNROLL for (int step = 0; step < STEPS; step++)
             WGMMA_RS(BN, 0, sums[0], left[step], b + step * WGMMA_STEP);
         WGMMA_COMMIT();
-        emptied = ring->empty + 8 * at->stage;
+        WGMMA_WAIT(0); /* the other consumer's products fill the time until the next ones */
+        WGMMA_KEEP(BN, sums[0]);
+        if (lane == 0)
+            hopper_arrive(ring->empty + 8 * at->stage);
         advance(at);
     }
-    WGMMA_WAIT(0);
-    WGMMA_KEEP(BN, sums[0]);
-    if (steps > 0 && lane == 0)
-        hopper_arrive(emptied);
 }
 #else
 ALWAYS_INLINE void multiply(float (*sums)[BN / 2], const struct ring *ring, struct position *at,
