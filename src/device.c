@@ -155,12 +155,20 @@ unsigned device_units(const struct device *device) {
                : device->compute_units;
 }
 
+bool device_is_cdna(const struct device *device) {
+    static const char *const families[] = {"gfx90a", "gfx94", "gfx95"};
+    bool is = false;
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        is |= strncmp(device->architecture, families[i], strlen(families[i])) == 0;
+    return device->vendor == VENDOR_AMD && is;
+}
+
 unsigned device_lane_registers(const struct device *device) {
     switch (device->vendor) {
     case VENDOR_INTEL: /* a register has a word of each lane */
         return device_has_many_registers(device) ? 256 : 128;
-    case VENDOR_AMD: /* gfx90a and later can use those for accumulators as well */
-        return strncmp(device->architecture, "gfx9", 4) == 0 ? 512 : 256;
+    case VENDOR_AMD: /* those for accumulators serve for all else, too */
+        return device_is_cdna(device) ? 512 : 256;
     default:
         return 0;
     }

@@ -81,6 +81,9 @@ void device_close(struct device *device);
  * count parts of them. */
 unsigned device_units(const struct device *device);
 
+/* AMD's gfx90a, gfx94* and gfx95*: matrix engines with accumulators of their own. */
+bool device_is_cdna(const struct device *device);
+
 /* How many registers of 32 bits a work-item can have at most, on Intel's GPUs in the smallest
  * sub-groups; 0: not known. */
 unsigned device_lane_registers(const struct device *device);

@@ -191,9 +191,8 @@ static struct cache_key probe_key(const struct device *device, const struct prob
                                   const char *source) {
     char options[OPTIONS_BYTES];
     build_options(options, device);
-    const char *const parts[] = {
-        "probe",      PTX_STEP,       probe->name,          source, options,
-        device->name, device->driver, device->platform_name};
+    const char *const parts[] = {"probe", PTX_STEP,     probe->name,    source,
+                                 options, device->name, device->driver, device->platform_name};
     return cache_key_of(sizeof parts / sizeof parts[0], parts);
 }
 

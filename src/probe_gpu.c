@@ -137,10 +137,6 @@ static bool is_amd(const struct device *device, const char *architecture) {
            strncmp(device->architecture, architecture, strlen(architecture)) == 0;
 }
 
-static bool is_cdna(const struct device *device) {
-    return is_amd(device, "gfx90a") || is_amd(device, "gfx94") || is_amd(device, "gfx95");
-}
-
 static bool is_gfx11(const struct device *device) {
     return is_amd(device, "gfx11");
 }
@@ -223,7 +219,7 @@ static const struct probe probes[] = {
     [CAP_MMA_AMD_MFMA] = {"mma_amd_mfma", NULL,
                           AMD(64, 4, 2, 4, "mfma_f32_16x16x16f16", "mfma_f32_16x16x16bf16_1k",
                               ", 0, 0, 0"),
-                          is_cdna, VALUES, .expected = {2112, 65, 61, 64.5f}, .items = 64},
+                          device_is_cdna, VALUES, .expected = {2112, 65, 61, 64.5f}, .items = 64},
     [CAP_MMA_AMD_WMMA11] = {"mma_amd_wmma11", NULL,
                             AMD(32, 8, 8, 16, "wmma_f32_16x16x16_f16_w32",
                                 "wmma_f32_16x16x16_bf16_w32", ""),

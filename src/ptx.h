@@ -30,8 +30,8 @@ bool ptx_is_marked(const char *text);
 bool ptx_unmark(struct text *out, const char *ptx);
 
 /* Builds the finished program from `program`, which was built from a marked source.
- * CL_INVALID_BINARY: the driver's binary is no PTX for sm_90, or holds none of the marks. *out may be a program also on
- * failure, for its log; it is to be released if not NULL. */
+ * CL_INVALID_BINARY: the driver's binary is no PTX for sm_90, or holds none of the marks. *out may
+ * be a program also on failure, for its log; it is to be released if not NULL. */
 cl_int ptx_finish(cl_program *out, const struct device *device, cl_program program,
                   const char *options);
 

@@ -75,23 +75,30 @@ static bool is_finished(struct workspace *entry) {
 
 bool queue_in_order(cl_command_queue queue) {
     cl_command_queue_properties properties = 0;
-    clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
-    return (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) == 0;
+    const cl_int err =
+        clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
+    return err == CL_SUCCESS && (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) == 0;
 }
 
-/* The smallest idle entry that is large enough; with the lock held. */
+/* Whether what comes next on `queue` comes after all uses of the entry. `last` or `held` still
+ * retained means that the queue is alive, so equal handles are the same queue. */
+static bool is_before(const struct workspace *entry, cl_command_queue queue, bool in_order) {
+    return in_order && entry->in_order && entry->queue == queue;
+}
+
+/* The smallest idle entry that is large enough; with the lock held. The queue's own ones first,
+ * which nobody has to be asked about. */
 static struct workspace *find_idle(struct workspace_pool *pool, cl_command_queue queue,
                                    bool in_order, size_t bytes) {
     struct workspace *best = NULL;
-    for (struct workspace *entry = pool->entries; entry != NULL; entry = entry->next) {
-        if (entry->taken || entry->bytes < bytes || (best != NULL && best->bytes <= entry->bytes))
-            continue;
-        /* `last` or `held` still retained means that the queue is alive, so equal handles are the
-         * same queue. */
-        const bool follows = in_order && entry->in_order && entry->queue == queue;
-        if (follows || is_finished(entry))
-            best = entry;
-    }
+    for (int others = 0; others < 2 && best == NULL; others++)
+        for (struct workspace *entry = pool->entries; entry != NULL; entry = entry->next) {
+            const bool fits = !entry->taken && entry->bytes >= bytes;
+            if (!fits || (best != NULL && best->bytes <= entry->bytes))
+                continue;
+            if (others ? is_finished(entry) : is_before(entry, queue, in_order))
+                best = entry;
+        }
     return best;
 }
 
@@ -171,11 +178,9 @@ clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
         wait = entry->last;
         clRetainEvent(wait);
     }
-    if (entry != NULL) {
+    if (entry != NULL)
         entry->taken = true;
-        entry->queue = queue;
-        entry->in_order = in_order;
-    } else
+    else
         superfluous = unlink_smaller(pool, bytes);
     pthread_mutex_unlock(&pool->lock);
 
@@ -190,11 +195,14 @@ clat_status workspace_take(struct workspace **out, struct workspace_pool *pool,
         st = wait_in_queue(queue, wait);
         clReleaseEvent(wait);
     }
-    if (st == CLAT_OK)
-        *out = entry;
-    else
+    if (st != CLAT_OK) {
         workspace_give(pool, entry, NULL);
-    return st;
+        return st;
+    }
+    entry->queue = queue; /* nobody looks at them while it is taken */
+    entry->in_order = in_order;
+    *out = entry;
+    return CLAT_OK;
 }
 
 cl_mem workspace_buffer(const struct workspace *workspace) {

@@ -6,12 +6,12 @@
 
 /* How Q, K, V and O lie in memory. */
 enum attention_layout {
-    LAYOUT_DEFAULT,    /* BHND, by leaving all strides zero */
-    LAYOUT_BNHD,       /* heads side by side in each token */
-    LAYOUT_PACKED,     /* Q, K and V are views of one buffer [token][q heads | k heads | v heads] */
-    LAYOUT_PADDED,     /* BNHD with gaps behind heads, tokens and batches */
-    LAYOUT_FEATURES,   /* padded, and every other element between features unused */
-    LAYOUT_SHARED,     /* BHND, one K and V for all batch elements and heads (strides of 0) */
+    LAYOUT_DEFAULT,  /* BHND, by leaving all strides zero */
+    LAYOUT_BNHD,     /* heads side by side in each token */
+    LAYOUT_PACKED,   /* Q, K and V are views of one buffer [token][q heads | k heads | v heads] */
+    LAYOUT_PADDED,   /* BNHD with gaps behind heads, tokens and batches */
+    LAYOUT_FEATURES, /* padded, and every other element between features unused */
+    LAYOUT_SHARED,   /* BHND, one K and V for all batch elements and heads (strides of 0) */
     LAYOUT_ALIGNED = 8, /* with any of the others: offsets and gaps are multiples of 16 bytes, if
                            head_dim is a multiple of 8; else they are odd numbers of elements */
     LAYOUT_ODD_Q = 16   /* with that: all but the offset of Q */

@@ -4,7 +4,9 @@
  * not. Needs such a device. What all implementations have in common is in test_attention.c.
  */
 #include "attention_cases.h"
+#include "hopper_device.h"
 #include "mask_cases.h"
+#include "tunables_cases.h"
 
 #include "context.h"
 #include "ops/attention.h"
@@ -185,26 +187,67 @@ static void test_repeatable(void **state) {
     clat_mask_release(causal);
 }
 
-/* What is declined, and in which words. */
+/* ---- what the host decides, on any device ---- */
+
+/* `words` NULL: it is taken. */
+static void expect(const char *words, struct device *device,
+                   const clat_attention_problem *problem) {
+    char why[OP_WHY_BYTES] = "";
+    struct attention attention;
+    assert_ok(attention_normalise(&attention, problem));
+    assert_int_equal(attention_wgmma.supports(device, &attention, why), words == NULL);
+    if (words != NULL && strstr(why, words) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", why, words);
+}
+
 static void test_declined(void **state) {
     (void)state;
+    struct device device = hopper_device();
     clat_attention_problem problem = make_problem(&variants[0]);
-    struct device *device = &harness_context()->device;
-    const signed char verdict = device->verdict[CAP_WGMMA];
     problem.seq_q = problem.seq_k = 100;
+    problem.tunables = NULL;
+    expect(NULL, &device, &problem);
     problem.precision = CLAT_PRECISION_F32;
-    assert_true(attention_is_declined(&problem));
+    expect("native precision", &device, &problem);
     problem.precision = CLAT_PRECISION_NATIVE;
     problem.head_dim = 60;
-    assert_true(attention_is_declined(&problem));
+    expect("rows of q", &device, &problem);
     problem.head_dim = 64;
     problem.k = (clat_strides)CLAT_STRIDES_BHND(problem.heads, problem.seq_k, problem.head_dim);
+    problem.k.seq = 72;
+    expect(NULL, &device, &problem);
     problem.k.seq = 65;
-    assert_true(attention_is_declined(&problem));
+    expect("rows of k", &device, &problem);
+    problem.k.seq = 0; /* one row for all keys */
+    expect("rows of k", &device, &problem);
     problem.k.seq = 64;
-    device->verdict[CAP_WGMMA] = 0;
-    assert_true(attention_is_declined(&problem));
-    device->verdict[CAP_WGMMA] = verdict;
+    device.verdict[CAP_WGMMA] = false;
+    expect("warpgroup", &device, &problem);
+    pthread_mutex_destroy(&device.probe_lock);
+}
+
+static void test_guesses_fit(void **state) {
+    (void)state;
+    static const char *const masks[] = {"dense", "causal", "window", "longformer", "blocks_heads"};
+    static const size_t lengths[] = {1, 100, 500, 1000, 5000, 20000};
+    static const size_t dims[] = {8, 64, 96, 128, 256};
+    enum { LENGTHS = sizeof lengths / sizeof *lengths, DIMS = sizeof dims / sizeof *dims };
+    struct device device = hopper_device();
+    for (size_t m = 0; m < sizeof masks / sizeof *masks; m++)
+        for (size_t i = 0; i < (size_t)LENGTHS * DIMS; i++) {
+            clat_attention_problem problem = make_problem(&variants[0]);
+            struct attention attention;
+            problem.seq_q = problem.seq_k = lengths[i / DIMS];
+            problem.head_dim = dims[i % DIMS];
+            problem.heads = problem.kv_heads = 4;
+            clat_mask *mask =
+                mask_case_named(masks[m])->make((uint32_t)problem.seq_q, (uint32_t)problem.seq_k);
+            problem.mask = mask;
+            assert_ok(attention_normalise(&attention, &problem));
+            check_guesses(&attention_wgmma, &device, &attention);
+            clat_mask_release(mask);
+        }
+    pthread_mutex_destroy(&device.probe_lock);
 }
 
 int main(void) {
@@ -214,5 +257,6 @@ int main(void) {
     harness_add("split", test_split, NULL);
     harness_add("repeatable", test_repeatable, NULL);
     harness_add("declined", test_declined, NULL);
+    harness_add("guesses fit", test_guesses_fit, NULL);
     return harness_run_added();
 }

@@ -3,6 +3,7 @@
  * host decides is skipped.
  */
 #include "gemm_cases.h"
+#include "hopper_device.h"
 #include "tunables_cases.h"
 
 #include "context.h"
@@ -227,22 +228,6 @@ static void test_combinations(void **state) {
 
 /* ---- what the host decides, on any device ---- */
 
-/* As CAP_WGMMA and CAP_LARGE_LOCAL would be proven on an H100. */
-static struct device make_hopper(void) {
-    struct device device = {.vendor = VENDOR_NVIDIA,
-                            .compute_units = 132,
-                            .max_work_group = 1024,
-                            .max_items = {1024, 1024, 64},
-                            .local_bytes = 48 << 10,
-                            .max_alloc_bytes = (cl_ulong)20 << 30,
-                            .f32_lanes = 1};
-    strcpy(device.architecture, "sm_90");
-    for (unsigned i = 0; i < CAP_COUNT; i++)
-        device.verdict[i] = i == CAP_WGMMA || i == CAP_LARGE_LOCAL;
-    pthread_mutex_init(&device.probe_lock, NULL);
-    return device;
-}
-
 static void expect_support(bool expected, const char *word, struct device *device,
                            const clat_gemm_problem *problem) {
     char why[OP_WHY_BYTES] = "";
@@ -255,7 +240,7 @@ static void expect_support(bool expected, const char *word, struct device *devic
 
 static void test_declined(void **state) {
     (void)state;
-    struct device device = make_hopper();
+    struct device device = hopper_device();
     for (unsigned trans = 0; trans < 4; trans++) {
         clat_gemm_problem problem = make_problem(CLAT_F16, trans, 64, 64, 64, 1);
         expect_support(true, "", &device, &problem);
@@ -282,7 +267,7 @@ static void test_guesses_fit(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 8, 64, 200, 1000, 5000, 100000};
     enum { SIZES = sizeof sizes / sizeof *sizes };
-    struct device device = make_hopper();
+    struct device device = hopper_device();
     for (size_t i = 0; i < (size_t)SIZES * SIZES * SIZES; i++) {
         const clat_gemm_problem problem = make_problem(
             CLAT_F16, 0, sizes[i % SIZES], sizes[i / SIZES % SIZES], sizes[i / SIZES / SIZES], 0);

@@ -365,8 +365,6 @@ static void test_peers(void **state) {
     json_decref(json);
 }
 
-/* Peers that do other work are scaled to ours: with a tenth of the blocks, `tiles` takes a tenth of
- * `dense`. */
 /* A modifier with a name and one in words, beside the same without; others leave it out. */
 static void test_bench_score(void **state) {
     (void)state;
@@ -386,6 +384,8 @@ static void test_bench_score(void **state) {
     expect_output("takes no --score");
 }
 
+/* Peers that do other work are scaled to ours: with a tenth of the blocks, `tiles` takes a tenth of
+ * `dense`. */
 static void test_bench_scaled_peers(void **state) {
     (void)state;
     if (!harness_device_is_cpu())

@@ -431,6 +431,7 @@ def command_line():
         if option in said:
             at = said.index(option)
             del said[at:at + 2]
+        said = [word for word in said if not word.startswith(option + "=")]
     return shlex.join(["python3", "tools/bench_torch.py", *said])
 
 

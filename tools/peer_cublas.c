@@ -95,8 +95,17 @@ static bool begin(clat_context *ctx, char why[PEER_WHY_BYTES]) {
     if (!cuda_begin(clat_context_device(ctx), why, PEER_WHY_BYTES) || !load(why))
         return false;
     snprintf(why, PEER_WHY_BYTES, "cublasCreate failed");
-    return create(&cublas.handle) == 0 &&
-           set_math_mode(cublas.handle, DISALLOW_REDUCED_PRECISION_REDUCTION) == 0;
+    if (create(&cublas.handle) != 0) {
+        cublas.handle = NULL;
+        return false;
+    }
+    if (set_math_mode(cublas.handle, DISALLOW_REDUCED_PRECISION_REDUCTION) != 0) {
+        snprintf(why, PEER_WHY_BYTES, "it does not promise sums in f32");
+        destroy(cublas.handle);
+        cublas.handle = NULL;
+        return false;
+    }
+    return true;
 }
 
 static void finish(void) {

@@ -40,7 +40,8 @@ static const size_t MAX_STRIDE = ((size_t)1 << 40) / ELEMENT_BYTES - 1;
  * Score modifiers are told heads and queries as they are. */
 static struct attention gathered(const struct attention *a) {
     struct attention g = *a;
-    if (a->seq_q != 1 || a->score != NULL || a->mask != NULL || a->band.low > -MASK_FAR || a->band.high < MASK_FAR)
+    if (a->seq_q != 1 || a->score != NULL || a->mask != NULL || a->band.low > -MASK_FAR ||
+        a->band.high < MASK_FAR)
         return g;
     const size_t group = a->heads / a->kv_heads;
     g.seq_q = group;
@@ -79,8 +80,8 @@ static bool has_registers(const struct attention *a, const int *values) {
     const size_t keys = (size_t)values[T_BK], dim = padded_dim(a);
     const size_t dealt[] = {240, dim > WIDE ? 240 : 224, 160, 112}; /* REGISTERS_COMPUTING_ */
     const size_t dealt_to_many[] = {200, 128};                      /* ..._1, RESIDENT 2 and 3 */
-    const size_t registers = values[T_RESIDENT] == 1 ? dealt[values[T_CW] - 1]
-                                                     : dealt_to_many[values[T_RESIDENT] - 2];
+    const size_t registers =
+        values[T_RESIDENT] == 1 ? dealt[values[T_CW] - 1] : dealt_to_many[values[T_RESIDENT] - 2];
     return keys / 2 + keys / 4 + dim / 2 + OTHERS <= registers;
 }
 
@@ -97,8 +98,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
 static const struct form {
     int cw, bk, q_stages, turns, resident;
 } forms[] = {{3, 128, 2, 1, 1}, {2, 128, 2, 1, 1}, {2, 96, 1, 1, 1},
-              {2, 80, 1, 1, 1},  {1, 128, 2, 0, 1}, {1, 80, 1, 0, 1},
-              {1, 64, 2, 0, 3},  {1, 64, 2, 0, 1},  {1, 64, 1, 0, 1}};
+             {2, 80, 1, 1, 1},  {1, 128, 2, 0, 1}, {1, 80, 1, 0, 1},
+             {1, 64, 2, 0, 3},  {1, 64, 2, 0, 1},  {1, 64, 1, 0, 1}};
 
 enum { N_FORMS = sizeof forms / sizeof *forms, NOT_TALL = 1, SMALL = 6 };
 

@@ -107,8 +107,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const struct round round = round_of(device, gemm, values);
     const size_t items = work_items(values), consumers = items / WARPGROUP - 1;
     return tile_elements(values) / (consumers * WARPGROUP) <= MOST_SUMS &&
-           has_registers_for_a(gemm, values) &&
-           items <= device->max_work_group && round.work <= INT_MAX &&
+           has_registers_for_a(gemm, values) && items <= device->max_work_group &&
+           round.work <= INT_MAX &&
            (values[T_SPLIT_K] == 1 ||
             (round.whole < round.tiles &&
              ceil_div(gemm->k, depth_of(gemm)) >= (size_t)values[T_SPLIT_K])) &&
@@ -185,8 +185,7 @@ static void guess(const struct device *device, const void *problem, int *values)
 
 /* ---- what is declined */
 
-static bool has_tunables(const struct device *device, const void *problem,
-                         char why[OP_WHY_BYTES]) {
+static bool has_tunables(const struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
     int values[T_COUNT] = {128, 128, 4, 16, 1};
     guess(device, problem, values);
     snprintf(why, OP_WHY_BYTES, "local memory is too small, or there are too many tiles");

@@ -75,7 +75,7 @@ def judge(case, report):
 
 def tool_versions(tools):
     """What decides the result apart from source and target."""
-    words = [(HERE / "compilers.py").read_text()]
+    words = [(HERE / "compilers.py").read_text(), (HERE.parents[1] / "src/ptx.c").read_text()]
     for command in ("clang-19", "clang-15", "llvm-spirv-15", tools / "bin/ptxas",
                     tools / "bin/nvdisasm"):
         words.append(subprocess.run([command, "--version"], capture_output=True, text=True,

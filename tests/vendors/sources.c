@@ -1,9 +1,9 @@
 /*
  * Writes the sources of programs for devices that are not at hand, for check.py to compile:
  *
- *     sources DIRECTORY      DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be compiled
- *                            for which target, and what is expected of it
- *     sources --unmark FILE  PTX with its marked instructions in force, as the library makes it
+ *     sources DIRECTORY      DIRECTORY/<hash>.cl and DIRECTORY/manifest.json: what is to be
+ * compiled for which target, and what is expected of it sources --unmark FILE  PTX with its marked
+ * instructions in force, as the library makes it
  *
  * For each target and each implementation made for it, every problem with its guess, and a random
  * sample of the legal tunables, or all (see tunables_cases.h), each with the next problem that it
