@@ -70,6 +70,76 @@ out:
     return st;
 }
 
+static clat_status range(clat_mask **out, enum mask_kind kind, int64_t first, int64_t end) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (first < 0 || end < first)
+        TRY(status_fail(CLAT_INVALID_MASK, "%" PRId64 " .. %" PRId64 " is no range of positions",
+                        first, end));
+    mask = mask_new(kind);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    mask->first = first < MASK_FAR ? first : MASK_FAR;
+    mask->end = end < MASK_FAR ? end : MASK_FAR;
+    *out = mask;
+out:
+    return st;
+}
+
+clat_status clat_mask_queries(clat_mask **out, int64_t first, int64_t end) {
+    return range(out, MASK_QUERIES, first, end);
+}
+
+clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end) {
+    return range(out, MASK_KEYS, first, end);
+}
+
+static uint32_t *copy_words(const uint32_t *words, size_t count) {
+    uint32_t *copy = malloc((count > 0 ? count : 1) * sizeof *copy);
+    if (copy != NULL && count > 0)
+        memcpy(copy, words, count * sizeof *copy);
+    return copy;
+}
+
+/* ---- documents */
+
+static clat_status check_starts(const char *name, const uint32_t *starts, uint32_t count) {
+    if (starts == NULL)
+        return status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", name);
+    if (starts[0] != 0)
+        return status_fail(CLAT_INVALID_MASK, "%s[0] is %" PRIu32 ", must be 0", name, starts[0]);
+    for (uint32_t d = 0; d < count; d++)
+        if (starts[d + 1] < starts[d])
+            return status_fail(CLAT_INVALID_MASK,
+                               "%s[%" PRIu32 "] is less than the entry before it", name, d + 1);
+    return CLAT_OK;
+}
+
+clat_status clat_mask_documents(clat_mask **out, uint32_t count, const uint32_t *q_starts,
+                                const uint32_t *k_starts) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (count < 1 || count == UINT32_MAX)
+        TRY(status_fail(CLAT_INVALID_MASK, "count is %" PRIu32 ", not in 1..2^32 - 2", count));
+    TRY(check_starts("q_starts", q_starts, count));
+    TRY(check_starts("k_starts", k_starts, count));
+    mask = mask_new(MASK_DOCUMENTS);
+    if (mask == NULL)
+        TRY(status_no_memory(sizeof *mask));
+    mask->documents.count = count;
+    mask->documents.q_starts = copy_words(q_starts, (size_t)count + 1);
+    mask->documents.k_starts = copy_words(k_starts, (size_t)count + 1);
+    if (mask->documents.q_starts == NULL || mask->documents.k_starts == NULL)
+        TRY(status_no_memory(2 * ((size_t)count + 1) * sizeof(uint32_t)));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
 /* ---- block CSR */
 
 static clat_status check_block_sizes(const struct mask_blocks *b) {
@@ -116,13 +186,6 @@ static clat_status check_blocks(const struct mask_blocks *b) {
         TRY(check_block_row(b, r));
 out:
     return st;
-}
-
-static uint32_t *copy_words(const uint32_t *words, size_t count) {
-    uint32_t *copy = malloc((count > 0 ? count : 1) * sizeof *copy);
-    if (copy != NULL && count > 0)
-        memcpy(copy, words, count * sizeof *copy);
-    return copy;
 }
 
 clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
@@ -208,6 +271,10 @@ clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const 
     return join(out, MASK_ANY, count, masks);
 }
 
+clat_status clat_mask_not(clat_mask **out, const clat_mask *mask) {
+    return join(out, MASK_NOT, 1, &mask);
+}
+
 /* ---- references */
 
 bool mask_is_shared(const clat_mask *mask) {
@@ -226,6 +293,8 @@ void clat_mask_release(clat_mask *mask) {
         return;
     for (size_t c = 0; c < mask->n_children; c++)
         clat_mask_release(mask->children[c]);
+    free(mask->documents.q_starts);
+    free(mask->documents.k_starts);
     free(mask->blocks.row_ptr);
     free(mask->blocks.col_idx);
     free(mask);
@@ -242,6 +311,15 @@ uint32_t mask_lower_bound(const uint32_t *col_idx, uint32_t first, uint32_t end,
             end = middle;
     }
     return first;
+}
+
+uint32_t mask_document_of(const uint32_t *starts, uint32_t count, int64_t position) {
+    return mask_lower_bound(starts, 0, count + 1, (uint64_t)position + 1) - 1;
+}
+
+static bool documents_visible(const struct mask_documents *d, int64_t i, int64_t j) {
+    const uint32_t of_query = mask_document_of(d->q_starts, d->count, i);
+    return of_query < d->count && of_query == mask_document_of(d->k_starts, d->count, j);
 }
 
 static bool blocks_visible(const struct mask_blocks *b, int64_t head, int64_t i, int64_t j) {
@@ -263,6 +341,12 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return i - mask->left <= j && j <= i + mask->right;
     case MASK_GLOBAL:
         return i < mask->count || j < mask->count;
+    case MASK_QUERIES:
+        return mask->first <= i && i < mask->end;
+    case MASK_KEYS:
+        return mask->first <= j && j < mask->end;
+    case MASK_DOCUMENTS:
+        return documents_visible(&mask->documents, i, j);
     case MASK_BLOCKS:
         return blocks_visible(&mask->blocks, head, i, j);
     case MASK_ALL:
@@ -275,6 +359,8 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
             if (visible(mask->children[c], seq_q, seq_k, head, i, j))
                 return true;
         return false;
+    case MASK_NOT:
+        return !visible(mask->children[0], seq_q, seq_k, head, i, j);
     }
     return false;
 }
@@ -290,12 +376,26 @@ bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
     return visible(mask, seq_q, seq_k, head, i, j);
 }
 
+static clat_status check_length(const char *name, const struct mask_documents *d,
+                                const uint32_t *starts, const char *length, int64_t seq) {
+    if (starts[d->count] == seq)
+        return CLAT_OK;
+    return status_fail(CLAT_INVALID_MASK,
+                       "mask has %s[%" PRIu32 "] = %" PRIu32 ", but %s is %" PRId64, name, d->count,
+                       starts[d->count], length, seq);
+}
+
 clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
     clat_status st = CLAT_OK;
     if (mask == NULL)
         return CLAT_OK;
     for (size_t c = 0; c < mask->n_children; c++)
         TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
+    if (mask->kind == MASK_DOCUMENTS) {
+        const struct mask_documents *d = &mask->documents;
+        TRY(check_length("q_starts", d, d->q_starts, "seq_q", seq_q));
+        TRY(check_length("k_starts", d, d->k_starts, "seq_k", seq_k));
+    }
     if (mask->kind == MASK_BLOCKS) {
         const struct mask_blocks *b = &mask->blocks;
         const int64_t rows = (seq_q + b->block_rows - 1) / b->block_rows;
@@ -389,6 +489,17 @@ void mask_print(const clat_mask *mask, struct text *out) {
     case MASK_GLOBAL:
         text_printf(out, "global(%" PRId64 ")", mask->count);
         break;
+    case MASK_QUERIES:
+    case MASK_KEYS:
+        text_printf(out, mask->kind == MASK_KEYS ? "keys(" : "queries(");
+        print_side(mask->first, out);
+        text_printf(out, ",");
+        print_side(mask->end, out);
+        text_printf(out, ")");
+        break;
+    case MASK_DOCUMENTS:
+        text_printf(out, "documents(%" PRIu32 ")", mask->documents.count);
+        break;
     case MASK_BLOCKS:
         print_blocks(&mask->blocks, out);
         break;
@@ -400,6 +511,11 @@ void mask_print(const clat_mask *mask, struct text *out) {
                 text_printf(out, ",");
             mask_print(mask->children[c], out);
         }
+        text_printf(out, ")");
+        break;
+    case MASK_NOT:
+        text_printf(out, "not(");
+        mask_print(mask->children[0], out);
         text_printf(out, ")");
         break;
     }

@@ -3,15 +3,17 @@
  * whatever depends on sequence lengths is read from mask_words, so that one program serves all
  * lengths. Every word is a 32-bit integer:
  *
- *     [ numbers of term 0 | numbers of term 1 | ... | block lists of all terms ]
+ *     [ numbers of term 0 | numbers of term 1 | ... | lists of all terms ]
  *
- *     causal   limit          j <= i + limit
- *     window   low, high      i + low <= j <= i + high
- *     global   count
- *     blocks   where its row_ptr starts, where its col_idx starts, n_rows
+ *     causal          limit          j <= i + limit
+ *     window          low, high      i + low <= j <= i + high
+ *     global          count
+ *     queries, keys   first, end
+ *     documents       where each query's number of its document starts, and each key's
+ *     blocks          where its row_ptr starts, where its col_idx starts, n_rows
  *
- * Terms are joined by & and |, not && and ||, which lets i be a vector; only block lists ask for
- * one query at a time.
+ * Terms are joined by & and |, not && and ||, which lets i be a vector, and be one in the result;
+ * only terms with lists ask for one query at a time.
  */
 #include "mask_tree.h"
 
@@ -42,7 +44,7 @@ struct emitter {
     struct text *source;
     uint32_t *words;
     size_t numbers; /* words of numbers so far */
-    size_t lists;   /* words of block lists so far, numbers of all terms included */
+    size_t lists;   /* words of lists so far, numbers of all terms included */
     int64_t seq_q, seq_k;
 };
 
@@ -52,11 +54,15 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_GLOBAL:
         return 1;
     case MASK_WINDOW:
+    case MASK_QUERIES:
+    case MASK_KEYS:
+    case MASK_DOCUMENTS:
         return 2;
     case MASK_BLOCKS:
         return 3;
     case MASK_ALL:
     case MASK_ANY:
+    case MASK_NOT:
         break;
     }
     return 0;
@@ -65,6 +71,9 @@ static size_t term_numbers(const clat_mask *mask) {
 /* Words of numbers and of lists in a whole mask. */
 static void count_words(const clat_mask *mask, size_t *numbers, size_t *lists) {
     *numbers += term_numbers(mask);
+    if (mask->kind == MASK_DOCUMENTS)
+        *lists += (size_t)mask->documents.q_starts[mask->documents.count] +
+                  mask->documents.k_starts[mask->documents.count];
     if (mask->kind == MASK_BLOCKS) {
         const struct mask_blocks *b = &mask->blocks;
         const size_t rows = (size_t)b->heads * b->n_rows;
@@ -86,6 +95,14 @@ static uint32_t put_list(struct emitter *e, const uint32_t *list, size_t count) 
     return (uint32_t)start;
 }
 
+/* The number of each position's document. */
+static void put_documents(struct emitter *e, const uint32_t *starts, uint32_t count) {
+    put_number(e, put_list(e, NULL, 0));
+    for (uint32_t doc = 0; doc < count; doc++)
+        for (uint32_t at = starts[doc]; at < starts[doc + 1]; at++)
+            put_list(e, &doc, 1);
+}
+
 static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
     const size_t at = e->numbers, rows = (size_t)b->heads * b->n_rows;
     put_number(e, put_list(e, b->row_ptr, rows + 1));
@@ -95,6 +112,11 @@ static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
     if (b->heads > 1)
         text_printf(e->source, "(uint)(head) * words[%zu] + ", at + 2);
     text_printf(e->source, "(uint)(i) / %uu, (uint)(j) / %uu)", b->block_rows, b->block_cols);
+}
+
+/* Of keys, as a vector where i is one. */
+static const char *position_of(const clat_mask *mask) {
+    return mask->kind == MASK_QUERIES ? "(i)" : "((j) + 0 * (i))";
 }
 
 static void emit(struct emitter *e, const clat_mask *mask) {
@@ -114,6 +136,19 @@ static void emit(struct emitter *e, const clat_mask *mask) {
         put_number(e, mask->count);
         text_printf(e->source, "(((i) < (int)words[%zu]) | ((j) < (int)words[%zu]))", at, at);
         break;
+    case MASK_QUERIES:
+    case MASK_KEYS:
+        put_number(e, mask->first);
+        put_number(e, mask->end);
+        text_printf(e->source, "((%s >= (int)words[%zu]) & (%s < (int)words[%zu]))",
+                    position_of(mask), at, position_of(mask), at + 1);
+        break;
+    case MASK_DOCUMENTS:
+        put_documents(e, mask->documents.q_starts, mask->documents.count);
+        put_documents(e, mask->documents.k_starts, mask->documents.count);
+        text_printf(e->source, "(words[words[%zu] + (uint)(i)] == words[words[%zu] + (uint)(j)])",
+                    at, at + 1);
+        break;
     case MASK_BLOCKS:
         emit_blocks(e, &mask->blocks);
         break;
@@ -126,6 +161,11 @@ static void emit(struct emitter *e, const clat_mask *mask) {
             emit(e, mask->children[c]);
         }
         text_printf(e->source, ")");
+        break;
+    case MASK_NOT:
+        text_printf(e->source, "(");
+        emit(e, mask->children[0]);
+        text_printf(e->source, " == 0)");
         break;
     }
 }

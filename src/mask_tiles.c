@@ -71,6 +71,29 @@ static bool join_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struc
     return true;
 }
 
+/* What a band leaves: a band, where it has one side. */
+static bool band_complement(struct mask_band *band) {
+    const struct mask_band b = *band;
+    if (b.low > b.high)
+        *band = BAND_ALL;
+    else if (b.low <= -MASK_FAR && b.high >= MASK_FAR)
+        *band = BAND_NONE;
+    else if (b.low <= -MASK_FAR)
+        *band = (struct mask_band){b.high + 1, MASK_FAR};
+    else if (b.high >= MASK_FAR)
+        *band = (struct mask_band){-MASK_FAR, b.low - 1};
+    else
+        return false;
+    return true;
+}
+
+/* A range of positions that are all there are, or none of them. */
+static bool range_band(const clat_mask *mask, int64_t length, struct mask_band *band) {
+    const int64_t end = smaller(mask->end, length);
+    *band = mask->first >= end ? BAND_NONE : BAND_ALL;
+    return mask->first >= end || (mask->first == 0 && end == length);
+}
+
 /* The band of a term or a join as it is written. */
 static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
                        struct mask_band *band) {
@@ -86,11 +109,19 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         if (mask->count == 0)
             *band = BAND_NONE;
         return mask->count == 0 || mask->count >= seq_q || mask->count >= seq_k;
+    case MASK_QUERIES:
+        return range_band(mask, seq_q, band);
+    case MASK_KEYS:
+        return range_band(mask, seq_k, band);
+    case MASK_DOCUMENTS:
+        return mask->documents.count == 1;
     case MASK_BLOCKS:
         return false;
     case MASK_ALL:
     case MASK_ANY:
         return join_band(mask, seq_q, seq_k, band);
+    case MASK_NOT:
+        return mask_band(mask->children[0], seq_q, seq_k, band) && band_complement(band);
     }
     return false;
 }
@@ -139,6 +170,30 @@ static enum cover cover_global(int64_t count, struct region r) {
     return r.i1 < count || r.j1 < count ? COVER_FULL : COVER_PARTIAL;
 }
 
+/* Positions from..to against a range of them. */
+static enum cover cover_range(const clat_mask *mask, int64_t from, int64_t to) {
+    if (to < mask->first || from >= mask->end)
+        return COVER_EMPTY;
+    return from >= mask->first && to < mask->end ? COVER_FULL : COVER_PARTIAL;
+}
+
+static enum cover cover_documents(const struct mask_documents *d, struct region r) {
+    const uint32_t q0 = mask_document_of(d->q_starts, d->count, r.i0);
+    const uint32_t q1 = mask_document_of(d->q_starts, d->count, r.i1);
+    const uint32_t k0 = mask_document_of(d->k_starts, d->count, r.j0);
+    const uint32_t k1 = mask_document_of(d->k_starts, d->count, r.j1);
+    if (q0 == k0 && q1 == k1 && q0 == q1)
+        return COVER_FULL;
+    for (uint32_t doc = q0 > k0 ? q0 : k0; doc <= q1 && doc <= k1; doc++)
+        if (d->q_starts[doc] < d->q_starts[doc + 1] && d->k_starts[doc] < d->k_starts[doc + 1])
+            return COVER_PARTIAL;
+    return COVER_EMPTY;
+}
+
+static enum cover opposite(enum cover cover) {
+    return cover == COVER_EMPTY ? COVER_FULL : cover == COVER_FULL ? COVER_EMPTY : COVER_PARTIAL;
+}
+
 static enum cover cover_blocks(const struct mask_blocks *b, int64_t head, struct region r) {
     const uint64_t col0 = (uint64_t)r.j0 / b->block_cols, col1 = (uint64_t)r.j1 / b->block_cols;
     const uint64_t row0 = (uint64_t)r.i0 / b->block_rows, row1 = (uint64_t)r.i1 / b->block_rows;
@@ -161,8 +216,16 @@ static enum cover cover(const clat_mask *mask, const struct query *query, struct
         return cover_band(band, r);
     if (mask->kind == MASK_GLOBAL)
         return cover_global(mask->count, r);
+    if (mask->kind == MASK_QUERIES)
+        return cover_range(mask, r.i0, r.i1);
+    if (mask->kind == MASK_KEYS)
+        return cover_range(mask, r.j0, r.j1);
+    if (mask->kind == MASK_DOCUMENTS)
+        return cover_documents(&mask->documents, r);
     if (mask->kind == MASK_BLOCKS)
         return cover_blocks(&mask->blocks, query->head, r);
+    if (mask->kind == MASK_NOT)
+        return opposite(cover(mask->children[0], query, r));
     const enum cover decides = mask->kind == MASK_ALL ? COVER_EMPTY : COVER_FULL;
     enum cover joined = mask->kind == MASK_ALL ? COVER_FULL : COVER_EMPTY;
     for (size_t c = 0; c < mask->n_children; c++) {

@@ -40,6 +40,39 @@ static clat_mask *global(int64_t count) {
     return mask;
 }
 
+static clat_mask *queries(int64_t first, int64_t end) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_queries(&mask, first, end));
+    return mask;
+}
+
+static clat_mask *keys(int64_t first, int64_t end) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_keys(&mask, first, end));
+    return mask;
+}
+
+static clat_mask *complement_of(clat_mask *mask) {
+    clat_mask *complement = NULL;
+    assert_ok(clat_mask_not(&complement, mask));
+    clat_mask_release(mask);
+    return complement;
+}
+
+/* Seven, of which one has no queries, one no keys and one neither. */
+static clat_mask *documents(uint32_t seq_q, uint32_t seq_k) {
+    static const unsigned q_sevenths[8] = {0, 1, 1, 3, 3, 4, 6, 7};
+    static const unsigned k_sevenths[8] = {0, 2, 3, 4, 4, 4, 5, 7};
+    uint32_t q_starts[8], k_starts[8];
+    for (unsigned d = 0; d < 8; d++) {
+        q_starts[d] = (uint32_t)((uint64_t)seq_q * q_sevenths[d] / 7);
+        k_starts[d] = (uint32_t)((uint64_t)seq_k * k_sevenths[d] / 7);
+    }
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_documents(&mask, 7, q_starts, k_starts));
+    return mask;
+}
+
 clat_mask *mask_random_blocks(uint32_t block_rows, uint32_t block_cols, uint32_t seq_q,
                               uint32_t seq_k, uint32_t heads, unsigned percent) {
     const uint32_t n_rows = (seq_q + block_rows - 1) / block_rows;
@@ -91,6 +124,19 @@ MAKER(nothing, global(0))
 MAKER(global, global(5))
 MAKER(longformer, ANY(window(6, 6), global(3)))
 MAKER(causal_global, ALL(causal(CLAT_CAUSAL_TOP_LEFT), ANY(window(5, 0), global(2))))
+MAKER(prefix, ANY(causal(CLAT_CAUSAL_TOP_LEFT), keys(0, 9)))
+MAKER(padded, ALL(causal(CLAT_CAUSAL_BOTTOM_RIGHT), keys(0, 23)))
+MAKER(queries, queries(3, 20))
+MAKER(keys, keys(6, CLAT_UNBOUNDED))
+MAKER(all_positions, ALL(queries(0, 1000), keys(0, CLAT_UNBOUNDED)))
+MAKER(future, complement_of(causal(CLAT_CAUSAL_TOP_LEFT)))
+MAKER(past, complement_of(window(0, CLAT_UNBOUNDED)))
+MAKER(not_window, complement_of(window(4, 6)))
+MAKER(everything, complement_of(global(0)))
+MAKER(documents, documents(seq_q, seq_k))
+MAKER(documents_causal, ALL(documents(seq_q, seq_k), causal(CLAT_CAUSAL_TOP_LEFT)))
+MAKER(other_documents,
+      ALL(complement_of(documents(seq_q, seq_k)), complement_of(ANY(keys(2, 5), queries(7, 8)))))
 MAKER(blocks, mask_random_blocks(16, 16, seq_q, seq_k, 1, 40))
 MAKER(blocks_odd, mask_random_blocks(5, 9, seq_q, seq_k, 1, 30))
 MAKER(blocks_single, mask_random_blocks(1, 1, seq_q, seq_k, 1, 50))
@@ -122,6 +168,18 @@ const struct mask_case mask_cases[] = {
     {"global", make_global, false, 1},
     {"longformer", make_longformer, false, 1},
     {"causal_global", make_causal_global, false, 1},
+    {"prefix", make_prefix, false, 1},
+    {"padded", make_padded, false, 1},
+    {"queries", make_queries, false, 1},
+    {"keys", make_keys, false, 1},
+    {"all_positions", make_all_positions, true, 1},
+    {"future", make_future, true, 1},
+    {"past", make_past, true, 1},
+    {"not_window", make_not_window, false, 1},
+    {"everything", make_everything, true, 1},
+    {"documents", make_documents, false, 1},
+    {"documents_causal", make_documents_causal, false, 1},
+    {"other_documents", make_other_documents, false, 1},
     {"blocks", make_blocks, false, 1},
     {"blocks_odd", make_blocks_odd, false, 1},
     {"blocks_single", make_blocks_single, false, 1},

@@ -215,6 +215,8 @@ static const struct variant variants[] = {
      .heads = 2,
      .layout = LAYOUT_FEATURES},
     {.name = "global", .head_dim = 32, .masks = {"global"}, .gpu_only = true},
+    {.name = "prefix", .head_dim = 32, .masks = {"prefix"}, .gpu_only = true},
+    {.name = "documents", .head_dim = 32, .masks = {"documents_causal"}, .heads = 2, .batch = 2},
     {.name = "longformer gqa",
      .head_dim = 32,
      .masks = {"longformer"},

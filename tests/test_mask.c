@@ -174,6 +174,36 @@ static void test_visible(void **state) {
     clat_mask_release(NULL);
 }
 
+static void test_visible_positions(void **state) {
+    (void)state;
+    clat_mask *queries = NULL, *keys = NULL, *none = NULL, *documents = NULL, *others = NULL;
+    assert_ok(clat_mask_queries(&queries, 2, 4));
+    assert_ok(clat_mask_keys(&keys, 3, CLAT_UNBOUNDED));
+    assert_ok(clat_mask_keys(&none, 3, 3));
+    /* Queries 0 1 | 2 | 3, keys 0 | | 1 2. */
+    assert_ok(
+        clat_mask_documents(&documents, 3, (uint32_t[]){0, 2, 3, 4}, (uint32_t[]){0, 1, 1, 3}));
+    assert_ok(clat_mask_not(&others, documents));
+    assert_true(clat_mask_visible(queries, 9, 9, 0, 2, 0) &&
+                clat_mask_visible(queries, 9, 9, 0, 3, 8));
+    assert_false(clat_mask_visible(queries, 9, 9, 0, 1, 2) ||
+                 clat_mask_visible(queries, 9, 9, 0, 4, 2));
+    assert_true(clat_mask_visible(keys, 9, 9, 0, 0, 3) && clat_mask_visible(keys, 9, 9, 0, 8, 8));
+    assert_false(clat_mask_visible(keys, 9, 9, 0, 5, 2) || clat_mask_visible(none, 9, 9, 0, 3, 3));
+    static const char *const seen[4] = {"100", "100", "000", "011"};
+    for (int64_t i = 0; i < 4; i++)
+        for (int64_t j = 0; j < 3; j++) {
+            assert_int_equal(clat_mask_visible(documents, 4, 3, 0, i, j), seen[i][j] == '1');
+            assert_int_equal(clat_mask_visible(others, 4, 3, 0, i, j), seen[i][j] == '0');
+        }
+    assert_false(clat_mask_visible(documents, 6, 6, 0, 5, 5)); /* in no document */
+    clat_mask_release(queries);
+    clat_mask_release(keys);
+    clat_mask_release(none);
+    clat_mask_release(documents);
+    clat_mask_release(others);
+}
+
 static void test_print_and_grain(void **state) {
     (void)state;
     static const struct {
@@ -185,6 +215,11 @@ static void test_print_and_grain(void **state) {
         {"window_left", "window(12,inf)", 1, 1},
         {"longformer", "any(window(6,6),global(3))", 1, 1},
         {"sliding", "all(causal,window(9,20))", 1, 1},
+        {"prefix", "any(causal,keys(0,9))", 1, 1},
+        {"keys", "keys(6,inf)", 1, 1},
+        {"queries", "queries(3,20)", 1, 1},
+        {"documents_causal", "all(documents(7),causal)", 1, 1},
+        {"future", "not(causal)", 1, 1},
         {"blocks_odd", NULL, 5, 9},
         {"two_blocks", NULL, 8, 16},
     };
@@ -257,6 +292,21 @@ static void test_bad_arguments(void **state) {
     assert_error_names("right");
     assert_status(CLAT_INVALID_MASK, clat_mask_global(&mask, -1));
     assert_error_names("count");
+    assert_status(CLAT_INVALID_MASK, clat_mask_queries(&mask, -1, 3));
+    assert_error_names("-1 .. 3");
+    assert_status(CLAT_INVALID_MASK, clat_mask_keys(&mask, 3, 2));
+    assert_error_names("3 .. 2");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_not(&mask, NULL));
+    assert_error_names("masks[0]");
+    assert_status(CLAT_INVALID_MASK, clat_mask_documents(&mask, 0, pointers, pointers));
+    assert_error_names("count");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_documents(&mask, 1, pointers, NULL));
+    assert_error_names("k_starts");
+    assert_status(CLAT_INVALID_MASK, clat_mask_documents(&mask, 1, pointers + 1, pointers));
+    assert_error_names("q_starts[0]");
+    assert_status(CLAT_INVALID_MASK,
+                  clat_mask_documents(&mask, 2, pointers, (uint32_t[]){0, 2, 1}));
+    assert_error_names("k_starts[2]");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_block_csr(&mask, 4, 4, 1, 1, 1, NULL, column));
     assert_error_names("row_ptr");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_block_csr(&mask, 4, 4, 1, 1, 1, pointers, NULL));
@@ -296,6 +346,14 @@ static void test_bad_sizes(void **state) {
     assert_status(CLAT_INVALID_MASK, mask_check(joined, 40, 40, 8));
     assert_error_names("heads");
     clat_mask_release(joined);
+    clat_mask *documents = NULL;
+    assert_ok(clat_mask_documents(&documents, 2, (uint32_t[]){0, 2, 5}, (uint32_t[]){0, 3, 4}));
+    assert_ok(mask_check(documents, 5, 4, 3));
+    assert_status(CLAT_INVALID_MASK, mask_check(documents, 6, 4, 3));
+    assert_error_names("seq_q");
+    assert_status(CLAT_INVALID_MASK, mask_check(documents, 5, 5, 3));
+    assert_error_names("seq_k");
+    clat_mask_release(documents);
 }
 
 /* Nesting has an end, and does not lose references on the way. */
@@ -445,6 +503,7 @@ int main(void) {
         harness_add(bad_blocks[i].name, test_bad_blocks, &bad_blocks[i]);
     harness_add("long sequences", test_long, NULL);
     harness_add("visible", test_visible, NULL);
+    harness_add("visible positions", test_visible_positions, NULL);
     harness_add("print and grain", test_print_and_grain, NULL);
     harness_add("bad arguments", test_bad_arguments, NULL);
     harness_add("bad sizes", test_bad_sizes, NULL);

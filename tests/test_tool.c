@@ -119,6 +119,8 @@ static const struct usage usages[] = {
     {"unknown precision", "bench gemm --precision f17", "f17", 2},
     {"precision of a suite", "bench sparse --precision native", "sparse", 2},
     {"long row of two numbers", "bench attention --mask longrow:3,4", "longrow", 2},
+    {"no documents", "bench attention --mask documents:0", "documents", 2},
+    {"prefix of two numbers", "bench attention --mask prefix:3,4", "prefix", 2},
     {"report of nothing", "report --plot gemm", "missing", 2},
     {"report without a document", "report out.json", "--markdown", 2},
     {"unknown plot", "report --plot frobnicate out.json", "frobnicate", 2},

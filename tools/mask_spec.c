@@ -6,6 +6,7 @@
 enum { WORD_BYTES = 32, BLOCK_MAX = 1024 };
 
 #define NUMBER_MAX ((size_t)1 << 30)
+#define DOCUMENTS_MAX ((int64_t)1 << 20)
 #define CSR_BLOCKS_MAX ((size_t)1 << 28)
 
 /* "window:128,64" into "window", "128" and "64"; absent words are empty. false: no such form. */
@@ -58,9 +59,18 @@ static bool parse_words(char words[3][WORD_BYTES], struct mask_spec *out) {
     }
     if (strcmp(name, "longformer") == 0) {
         out->form = MASK_LONGFORMER;
-        const bool ok = parse_whole(first, &out->left) && parse_whole(second, &out->globals);
+        const bool ok = parse_whole(first, &out->left) && parse_whole(second, &out->count);
         out->right = out->left;
         return ok;
+    }
+    if (strcmp(name, "prefix") == 0) {
+        out->form = MASK_PREFIX;
+        return !*second && parse_whole(first, &out->count);
+    }
+    if (strcmp(name, "documents") == 0) {
+        out->form = MASK_DOCUMENTS;
+        return !*second && parse_whole(first, &out->count) && out->count >= 1 &&
+               out->count <= DOCUMENTS_MAX;
     }
     if (strcmp(name, "longrow") == 0) {
         out->form = MASK_LONG_ROW;
@@ -74,9 +84,9 @@ bool mask_spec_parse(const char *text, struct mask_spec *out) {
     *out = (struct mask_spec){0};
     return (split(text, words) && parse_words(words, out)) ||
            tool_error("--mask takes full, causal, window:LEFT,RIGHT, longformer:WINDOW,GLOBALS, "
-                      "csr:BLOCK,DENSITY or longrow:BLOCK, in whole numbers up to 2^30, BLOCK from "
-                      "1 to %d, DENSITY "
-                      "from 0 to 1, not \"%s\"",
+                      "prefix:KEYS, documents:COUNT, csr:BLOCK,DENSITY or longrow:BLOCK, in whole "
+                      "numbers up to 2^30, COUNT from 1 to 2^20, BLOCK from 1 to %d, DENSITY from "
+                      "0 to 1, not \"%s\"",
                       BLOCK_MAX, text);
 }
 
@@ -107,8 +117,13 @@ const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spe
         snprintf(text, size, "window:%lld,%lld", (long long)spec->left, (long long)spec->right);
         break;
     case MASK_LONGFORMER:
-        snprintf(text, size, "longformer:%lld,%lld", (long long)spec->left,
-                 (long long)spec->globals);
+        snprintf(text, size, "longformer:%lld,%lld", (long long)spec->left, (long long)spec->count);
+        break;
+    case MASK_PREFIX:
+        snprintf(text, size, "prefix:%lld", (long long)spec->count);
+        break;
+    case MASK_DOCUMENTS:
+        snprintf(text, size, "documents:%lld", (long long)spec->count);
         break;
     case MASK_CSR:
         snprintf(text, size, "csr:%u,%g", spec->block, spec->density);
@@ -174,15 +189,46 @@ out:
     return st;
 }
 
+/* Either of two masks, which are given up, if both were made. */
+static clat_status create_any(clat_mask **out, clat_status st, clat_mask *a, clat_mask *b) {
+    if (st == CLAT_OK)
+        st = clat_mask_any(out, 2, (const clat_mask *[]){a, b});
+    clat_mask_release(a);
+    clat_mask_release(b);
+    return st;
+}
+
 static clat_status create_longformer(clat_mask **out, const struct mask_spec *spec) {
     clat_mask *window = NULL, *global = NULL;
     clat_status st = clat_mask_window(&window, spec->left, spec->right);
     if (st == CLAT_OK)
-        st = clat_mask_global(&global, spec->globals);
+        st = clat_mask_global(&global, spec->count);
+    return create_any(out, st, window, global);
+}
+
+static clat_status create_prefix(clat_mask **out, const struct mask_spec *spec) {
+    clat_mask *causal = NULL, *keys = NULL;
+    clat_status st = clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT);
     if (st == CLAT_OK)
-        st = clat_mask_any(out, 2, (const clat_mask *[]){window, global});
-    clat_mask_release(window);
-    clat_mask_release(global);
+        st = clat_mask_keys(&keys, 0, spec->count);
+    return create_any(out, st, causal, keys);
+}
+
+static clat_status create_documents(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
+                                    size_t seq_k) {
+    const size_t count = (size_t)spec->count;
+    uint32_t *q_starts = calloc(count + 1, sizeof *q_starts);
+    uint32_t *k_starts = calloc(count + 1, sizeof *k_starts);
+    clat_status st = CLAT_OUT_OF_MEMORY;
+    if (q_starts && k_starts) {
+        for (size_t d = 0; d <= count; d++) {
+            q_starts[d] = (uint32_t)(seq_q * d / count);
+            k_starts[d] = (uint32_t)(seq_k * d / count);
+        }
+        st = clat_mask_documents(out, (uint32_t)count, q_starts, k_starts);
+    }
+    free(q_starts);
+    free(k_starts);
     return st;
 }
 
@@ -198,6 +244,10 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
         return clat_mask_window(out, spec->left, spec->right);
     case MASK_LONGFORMER:
         return create_longformer(out, spec);
+    case MASK_PREFIX:
+        return create_prefix(out, spec);
+    case MASK_DOCUMENTS:
+        return create_documents(out, spec, seq_q, seq_k);
     case MASK_CSR:
     case MASK_LONG_ROW:
         return create_csr(out, spec, seq_q, seq_k);

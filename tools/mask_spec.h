@@ -1,5 +1,5 @@
-/* Masks as the command line writes them: full, causal, window:L,R, longformer:W,G,
- * csr:BLOCK,DENSITY, longrow:BLOCK. */
+/* Masks as the command line writes them: full, causal, window:L,R, longformer:W,G, prefix:KEYS,
+ * documents:COUNT, csr:BLOCK,DENSITY, longrow:BLOCK. */
 #ifndef MASK_SPEC_H
 #define MASK_SPEC_H
 
@@ -11,12 +11,14 @@ struct mask_spec {
         MASK_CAUSAL,
         MASK_WINDOW,
         MASK_LONGFORMER,
+        MASK_PREFIX,    /* causal, but for the first keys, which all queries see */
+        MASK_DOCUMENTS, /* as long as each other */
         MASK_CSR,
         MASK_LONG_ROW /* the blocks of the diagonal, and one row of blocks in the middle that sees
                          everything */
     } form;
     int64_t left, right; /* window; longformer: both the same */
-    int64_t globals;     /* longformer */
+    int64_t count;       /* longformer: global tokens; prefix: keys; documents */
     uint32_t block;      /* csr, long row */
     double density;      /* csr: visible share of the blocks */
 };

@@ -291,14 +291,17 @@ CLAT_API void clat_plan_release(clat_plan *plan);
 
 /*
  * A mask says which key positions j each query position i may see. It is made of terms, joined
- * by clat_mask_all (every term must allow) and clat_mask_any (one is enough), and is compiled into
- * lists of tiles when a plan is made: full tiles run without tests, empty ones cost nothing.
- * Causal, window, and their clat_mask_all keep no list at all.
+ * by clat_mask_all (every term must allow), clat_mask_any (one is enough) and clat_mask_not, and is
+ * compiled into lists of tiles when a plan is made: full tiles run without tests, empty ones cost
+ * nothing. Causal, window, and their clat_mask_all keep no list at all.
  *
  *     clat_mask *window = NULL, *global = NULL, *longformer = NULL;
  *     clat_mask_window(&window, 128, 128);
  *     clat_mask_global(&global, 16);
  *     clat_mask_any(&longformer, 2, (const clat_mask *[]){window, global});
+ *
+ * A prefix LM is any(causal, keys(0, prefix)); keys behind a sequence's end are hidden by all(...,
+ * keys(0, length)); packed documents, each causal in itself, are all(documents, causal).
  *
  * Masks are independent of device and context. Each out-parameter is a new handle to release with
  * clat_mask_release. Errors of all constructors: INVALID_ARGUMENT, INVALID_MASK, OUT_OF_MEMORY.
@@ -320,6 +323,20 @@ CLAT_API clat_status clat_mask_window(clat_mask **out, int64_t left, int64_t rig
  * Beltagy et al. 2020, symmetric global attention with shared projections). */
 CLAT_API clat_status clat_mask_global(clat_mask **out, int64_t count);
 
+/* first <= i < end: these queries see all keys, the others none; and first <= j < end: all queries
+ * see these keys and no others. 0 <= first <= end; end up to CLAT_UNBOUNDED. */
+CLAT_API clat_status clat_mask_queries(clat_mask **out, int64_t first, int64_t end);
+CLAT_API clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end);
+
+/*
+ * Documents packed one after the other: a query sees the keys of its own. Document d has queries
+ * q_starts[d] .. q_starts[d+1] - 1 and keys k_starts[d] .. k_starts[d+1] - 1, where it may have
+ * none; `count` documents, at least one, and count + 1 entries, which begin with 0 and do not
+ * descend. A plan requires the last ones to be seq_q and seq_k. Host arrays, copied.
+ */
+CLAT_API clat_status clat_mask_documents(clat_mask **out, uint32_t count, const uint32_t *q_starts,
+                                         const uint32_t *k_starts);
+
 /*
  * Block-sparse in CSR form: the block of `block_rows` queries x `block_cols` keys at (r, c) is
  * visible when c is listed in col_idx[row_ptr[r] .. row_ptr[r+1]). Per head: `heads` such lists one
@@ -335,6 +352,9 @@ CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, u
 /* Joins 1 .. 8 masks, which stay the caller's. At most 16 levels and 64 terms in all. */
 CLAT_API clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks);
 CLAT_API clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks);
+
+/* What `mask` hides, and nothing else. Counts as one level. */
+CLAT_API clat_status clat_mask_not(clat_mask **out, const clat_mask *mask);
 
 /* Whether query i of `seq_q` sees key j of `seq_k` in head `head`. A NULL mask hides nothing; an
  * index out of range is hidden. */
