@@ -5,14 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static clat_mask *mask_new(enum mask_kind kind) {
-    clat_mask *mask = calloc(1, sizeof *mask);
+static clat_status make(clat_mask **out, enum mask_kind kind) {
+    clat_mask *mask = *out = calloc(1, sizeof *mask);
     if (mask == NULL)
-        return NULL;
+        return status_no_memory(sizeof *mask);
     atomic_init(&mask->references, 1);
     mask->kind = kind;
     mask->depth = mask->terms = mask->heads = 1;
-    return mask;
+    return CLAT_OK;
 }
 
 static clat_status check_out(clat_mask **out) {
@@ -29,9 +29,7 @@ clat_status clat_mask_causal(clat_mask **out, clat_causal alignment) {
     TRY(check_out(out));
     if (alignment != CLAT_CAUSAL_TOP_LEFT && alignment != CLAT_CAUSAL_BOTTOM_RIGHT)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "alignment is %d, no clat_causal", (int)alignment));
-    mask = mask_new(MASK_CAUSAL);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, MASK_CAUSAL));
     mask->alignment = alignment;
     *out = mask;
 out:
@@ -45,9 +43,7 @@ clat_status clat_mask_window(clat_mask **out, int64_t left, int64_t right) {
     if (left < 0 || right < 0)
         TRY(status_fail(CLAT_INVALID_MASK, "%s is %" PRId64 ", must not be negative",
                         left < 0 ? "left" : "right", left < 0 ? left : right));
-    mask = mask_new(MASK_WINDOW);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, MASK_WINDOW));
     mask->left = left < MASK_FAR ? left : MASK_FAR;
     mask->right = right < MASK_FAR ? right : MASK_FAR;
     *out = mask;
@@ -61,9 +57,7 @@ clat_status clat_mask_global(clat_mask **out, int64_t count) {
     TRY(check_out(out));
     if (count < 0)
         TRY(status_fail(CLAT_INVALID_MASK, "count is %" PRId64 ", must not be negative", count));
-    mask = mask_new(MASK_GLOBAL);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, MASK_GLOBAL));
     mask->count = count < MASK_FAR ? count : MASK_FAR;
     *out = mask;
 out:
@@ -77,9 +71,7 @@ static clat_status range(clat_mask **out, enum mask_kind kind, int64_t first, in
     if (first < 0 || end < first)
         TRY(status_fail(CLAT_INVALID_MASK, "%" PRId64 " .. %" PRId64 " is no range of positions",
                         first, end));
-    mask = mask_new(kind);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, kind));
     mask->first = first < MASK_FAR ? first : MASK_FAR;
     mask->end = end < MASK_FAR ? end : MASK_FAR;
     *out = mask;
@@ -125,9 +117,7 @@ clat_status clat_mask_documents(clat_mask **out, uint32_t count, const uint32_t 
         TRY(status_fail(CLAT_INVALID_MASK, "count is %" PRIu32 ", not in 1..2^32 - 2", count));
     TRY(check_starts("q_starts", q_starts, count));
     TRY(check_starts("k_starts", k_starts, count));
-    mask = mask_new(MASK_DOCUMENTS);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, MASK_DOCUMENTS));
     mask->documents.count = count;
     mask->documents.q_starts = copy_words(q_starts, (size_t)count + 1);
     mask->documents.k_starts = copy_words(k_starts, (size_t)count + 1);
@@ -207,9 +197,7 @@ clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, uint32_t b
     TRY(check_block_sizes(&blocks));
     TRY(check_blocks(&blocks));
 
-    mask = mask_new(MASK_BLOCKS);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, MASK_BLOCKS));
     const size_t rows = (size_t)heads * n_rows;
     mask->heads = heads;
     mask->blocks = blocks;
@@ -235,9 +223,7 @@ static clat_status join(clat_mask **out, enum mask_kind kind, size_t count,
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "masks is NULL"));
     if (count < 1 || count > MASK_MAX_CHILDREN)
         TRY(status_fail(CLAT_INVALID_MASK, "count is %zu, not in 1..%d", count, MASK_MAX_CHILDREN));
-    mask = mask_new(kind);
-    if (mask == NULL)
-        TRY(status_no_memory(sizeof *mask));
+    TRY(make(&mask, kind));
     mask->terms = 0;
     for (size_t c = 0; c < count; c++) {
         if (masks[c] == NULL)
