@@ -76,6 +76,11 @@
 #else
 #define A_IN_REGISTERS 0
 #endif
+/* Where A is in registers, sums of BN = 256 leave too few of a warpgroup's 168: the loading one gives
+ * some to two others. */
+#define DEALS_REGISTERS (A_IN_REGISTERS && CONSUMERS == 2)
+#define REGISTERS_LOADING 88
+#define REGISTERS_MULTIPLYING 208
 #define TILE_A (BM * LINE)
 #define TILE_B (BN * LINE)
 #define STAGE (TILE_A + TILE_B)
@@ -402,17 +407,16 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     barrier(CLK_LOCAL_MEM_FENCE);
 
     if (consumer < 0) {
-#if A_IN_REGISTERS && CONSUMERS == 2
-        /* Of three warpgroups' 168: sums of BN = 256 would leave too few for A. */
+#if DEALS_REGISTERS
         HOPPER_RESIDENT(1);
-        HOPPER_FEWER_REGISTERS(88);
+        HOPPER_FEWER_REGISTERS(REGISTERS_LOADING);
 #endif
         if (item == MAP_A * 32 || item == MAP_B * 32 || !mapped.a || !mapped.b)
             produce(&ring, maps, &mapped, &p, &o, steps);
         return;
     }
-#if A_IN_REGISTERS && CONSUMERS == 2
-    HOPPER_MORE_REGISTERS(208);
+#if DEALS_REGISTERS
+    HOPPER_MORE_REGISTERS(REGISTERS_MULTIPLYING);
 #endif
     struct position at = {0, 0};
     const uint stage = hopper_address(staging + consumer * STAGING);

@@ -155,12 +155,14 @@ unsigned device_units(const struct device *device) {
                : device->compute_units;
 }
 
+bool device_is_amd(const struct device *device, const char *architecture) {
+    return device->vendor == VENDOR_AMD &&
+           strncmp(device->architecture, architecture, strlen(architecture)) == 0;
+}
+
 bool device_is_cdna(const struct device *device) {
-    static const char *const families[] = {"gfx90a", "gfx94", "gfx95"};
-    bool is = false;
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        is |= strncmp(device->architecture, families[i], strlen(families[i])) == 0;
-    return device->vendor == VENDOR_AMD && is;
+    return device_is_amd(device, "gfx90a") || device_is_amd(device, "gfx94") ||
+           device_is_amd(device, "gfx95");
 }
 
 unsigned device_lane_registers(const struct device *device) {

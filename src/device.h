@@ -81,6 +81,9 @@ void device_close(struct device *device);
  * count parts of them. */
 unsigned device_units(const struct device *device);
 
+/* Of AMD, with an architecture that begins so. */
+bool device_is_amd(const struct device *device, const char *architecture);
+
 /* AMD's gfx90a, gfx94* and gfx95*: matrix engines with accumulators of their own. */
 bool device_is_cdna(const struct device *device);
 

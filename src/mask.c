@@ -258,7 +258,13 @@ clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const 
 }
 
 clat_status clat_mask_not(clat_mask **out, const clat_mask *mask) {
-    return join(out, MASK_NOT, 1, &mask);
+    clat_status st = CLAT_OK;
+    TRY(check_out(out));
+    if (mask == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "mask is NULL"));
+    TRY(join(out, MASK_NOT, 1, &mask));
+out:
+    return st;
 }
 
 /* ---- references */

@@ -97,7 +97,7 @@ static uint32_t put_list(struct emitter *e, const uint32_t *list, size_t count) 
 
 /* The number of each position's document. */
 static void put_documents(struct emitter *e, const uint32_t *starts, uint32_t count) {
-    put_number(e, put_list(e, NULL, 0));
+    put_number(e, (int64_t)e->lists);
     for (uint32_t doc = 0; doc < count; doc++)
         for (uint32_t at = starts[doc]; at < starts[doc + 1]; at++)
             put_list(e, &doc, 1);

@@ -422,15 +422,10 @@ clat_status plan_enqueue(const clat_plan *plan, cl_command_queue queue,
     pthread_mutex_lock(&locked->enqueue_lock);
     locked->used = true;
     st = enqueue_passes(plan, queue, binding, workspace, n_wait, wait_list,
-                        event != NULL || (borrowed != NULL && !queue_in_order(queue)), &last);
+                        event != NULL || workspace_needs_event(borrowed, queue), &last);
     pthread_mutex_unlock(&locked->enqueue_lock);
 out:
-    if (st == CLAT_OK && last != NULL)
-        workspace_give(&plan->ctx->workspace, borrowed, last);
-    else if (st == CLAT_OK)
-        workspace_give_in_order(&plan->ctx->workspace, borrowed, queue);
-    else
-        workspace_give_failed(&plan->ctx->workspace, borrowed, queue);
+    workspace_end_run(&plan->ctx->workspace, borrowed, queue, st, last);
     if (st == CLAT_OK && event != NULL)
         *event = last;
     else if (last != NULL)

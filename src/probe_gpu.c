@@ -132,17 +132,12 @@ static bool is_nvidia(const struct device *device) {
 }
 
 /* Compilers refuse the builtins of another architecture, or die of them. */
-static bool is_amd(const struct device *device, const char *architecture) {
-    return device->vendor == VENDOR_AMD &&
-           strncmp(device->architecture, architecture, strlen(architecture)) == 0;
-}
-
 static bool is_gfx11(const struct device *device) {
-    return is_amd(device, "gfx11");
+    return device_is_amd(device, "gfx11");
 }
 
 static bool is_gfx12(const struct device *device) {
-    return is_amd(device, "gfx12");
+    return device_is_amd(device, "gfx12");
 }
 
 /* Where it is missing, the compiler may make something of the call all the same. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const char mark[] = "//@", target[] = ".target sm_90", comment[] = "//";
-static const char entry[] = ".entry", work_group[] = ".reqntid";
+static const char entry[] = ".entry", work_group[] = ".reqntid", directive[] = "//@.";
 
 enum { MARK = sizeof mark - 1, TARGET = sizeof target - 1 };
 
@@ -34,11 +34,11 @@ static bool append_unmarked(struct text *out, const char *line, size_t length) {
     const char *found;
     bool any = false;
     while ((found = memmem(line, (size_t)(end - line), mark, MARK)) != NULL) {
-        const bool directive = found + MARK < end && found[MARK] == '.';
+        const bool is_directive = strncmp(found, directive, sizeof directive - 1) == 0;
         text_append(out, line, (size_t)(found - line));
-        if (directive)
+        if (is_directive)
             text_append(out, comment, sizeof comment - 1);
-        any |= !directive;
+        any |= !is_directive;
         line = found + MARK;
     }
     text_append(out, line, (size_t)(end - line));
@@ -49,7 +49,7 @@ static bool append_unmarked(struct text *out, const char *line, size_t length) {
 static void append_directives(struct text *out, const char *ptx) {
     const char *const next = strstr(ptx, entry);
     const char *found = ptx;
-    while ((found = strstr(found, "//@.")) != NULL && (next == NULL || found < next)) {
+    while ((found = strstr(found, directive)) != NULL && (next == NULL || found < next)) {
         found += MARK;
         text_append(out, found, strcspn(found, "\r\n"));
         text_append(out, "\n", 1);

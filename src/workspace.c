@@ -268,3 +268,17 @@ void workspace_give_failed(struct workspace_pool *pool, struct workspace *worksp
     workspace_give(pool, workspace, marker);
     clReleaseEvent(marker);
 }
+
+bool workspace_needs_event(const struct workspace *workspace, cl_command_queue queue) {
+    return workspace != NULL && !queue_in_order(queue);
+}
+
+void workspace_end_run(struct workspace_pool *pool, struct workspace *workspace,
+                       cl_command_queue queue, clat_status status, cl_event last) {
+    if (status != CLAT_OK)
+        workspace_give_failed(pool, workspace, queue);
+    else if (last != NULL)
+        workspace_give(pool, workspace, last);
+    else
+        workspace_give_in_order(pool, workspace, queue);
+}

@@ -44,4 +44,11 @@ void workspace_give_in_order(struct workspace_pool *pool, struct workspace *work
 void workspace_give_failed(struct workspace_pool *pool, struct workspace *workspace,
                            cl_command_queue queue);
 
+/* Whether a run on the queue that borrows `workspace`, NULL if it borrows none, has to end with an
+ * event; and its end, by whichever of the above: `last` is that event, NULL where none was asked
+ * for. */
+bool workspace_needs_event(const struct workspace *workspace, cl_command_queue queue);
+void workspace_end_run(struct workspace_pool *pool, struct workspace *workspace,
+                       cl_command_queue queue, clat_status status, cl_event last);
+
 #endif

@@ -40,6 +40,12 @@ static double by_batch(double score, const struct score_at *at, const float *dat
     return score * (1 + 0.5 * (at->batch % 2));
 }
 
+static double of_heads_up_to(double score, const struct score_at *at, const float *data) {
+    for (int i = 0; i <= at->head; i++)
+        score += (double)data[i] * ((at->key + i) % 3);
+    return score;
+}
+
 static double every_third(double score, const struct score_at *at, const float *data) {
     (void)data;
     return (at->key + at->head) % 3 == 1 ? -INFINITY : score;
@@ -62,6 +68,8 @@ const struct score_case score_cases[] = {
      "    score -= 0.25f * far;\n"
      "score *= 1 + 0.5f * (batch % 2); //@1 or 1.5: no mark of src/ptx.h",
      NULL, by_batch},
+    {"loop", "for (int i = 0; i <= head; i++) score += data[i] * ((key + i) % 3);", for_each_head,
+     of_heads_up_to},
     {"every third", "if ((key + head) % 3 == 1) score = -INFINITY;", NULL, every_third},
     {"names",
      "float p = query % 2, BK = 0.5f, HEAD_DIM = 0, modified = p * BK + HEAD_DIM;\n"

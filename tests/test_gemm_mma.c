@@ -240,7 +240,7 @@ static void test_native_f32(void **state) {
 
 /* A sample of legal values for an engine each; trials judge. */
 static void test_combinations(void **state) {
-    enum { SAMPLES = 2 };
+    enum { SAMPLES = 3 };
     const struct target *target = *state;
     const struct device *device = &harness_context()->device;
     clat_gemm_problem problem = make_problem(target, 133, 197, 150, 2);

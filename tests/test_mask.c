@@ -297,7 +297,9 @@ static void test_bad_arguments(void **state) {
     assert_status(CLAT_INVALID_MASK, clat_mask_keys(&mask, 3, 2));
     assert_error_names("3 .. 2");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_not(&mask, NULL));
-    assert_error_names("masks[0]");
+    assert_error_names("mask is NULL");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_not(NULL, NULL));
+    assert_error_names("out is NULL");
     assert_status(CLAT_INVALID_MASK, clat_mask_documents(&mask, 0, pointers, pointers));
     assert_error_names("count");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_documents(&mask, 1, pointers, NULL));

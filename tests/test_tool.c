@@ -336,6 +336,12 @@ static const struct peers peer_cases[] = {
     {"peers of a long row",
      "attention --batch 1 --heads 2 --seq-q 300 --mask longrow:16",
      {"dense", "tiles"}},
+    {"peers of documents",
+     "attention --batch 1 --heads 2 --seq-q 300 --mask documents:3",
+     {"dense", "tiles"}},
+    {"peers of a prefix",
+     "attention --batch 1 --heads 2 --seq-q 300 --mask prefix:40",
+     {"dense", "tiles"}},
 };
 
 /* Rates of the host's cores and memory, or by the tiles of its kernels. */

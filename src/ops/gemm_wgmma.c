@@ -45,7 +45,7 @@ static struct gemm multiplied(const void *problem) {
     return is_swapped(gemm) ? gemm_swapped(gemm) : *gemm;
 }
 
-/* Whether A goes through registers. */
+/* For an A that goes through them. */
 static bool has_registers_for_a(const struct gemm *gemm, const int *values) {
     enum { ROWS = 64 }; /* of a consumer: there is no room for those of two blocks */
     return gemm->dtype != CLAT_F32 || !gemm->trans_a || values[T_BM] <= 2 * ROWS;

@@ -295,14 +295,9 @@ clat_status clat_mha_run(const clat_plan *plan, cl_command_queue queue, const cl
         scratch = workspace_buffer(borrowed);
     }
     st = run_parts(problem, plan, queue, args, scratch, n_wait, wait_list, between,
-                   event != NULL || (borrowed != NULL && !queue_in_order(queue)) ? &last : NULL);
+                   event != NULL || workspace_needs_event(borrowed, queue) ? &last : NULL);
 out:
-    if (st == CLAT_OK && last != NULL)
-        workspace_give(pool, borrowed, last);
-    else if (st == CLAT_OK)
-        workspace_give_in_order(pool, borrowed, queue);
-    else
-        workspace_give_failed(pool, borrowed, queue);
+    workspace_end_run(pool, borrowed, queue, st, last);
     for (unsigned i = 0; i < 2; i++)
         if (between[i] != NULL)
             clReleaseEvent(between[i]);
