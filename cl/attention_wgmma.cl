@@ -130,6 +130,8 @@ ALWAYS_INLINE uint lanes_where(bool is)
 }
 
 #include "attention_wgmma_turns.clh"
+#define RECORD_SLACK SLACK
+#include "attention_merge.clh"
 #include "attention_wgmma_exact.clh"
 #include "attention_wgmma_load.clh"
 
@@ -320,9 +322,9 @@ ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
             odd |= 1u << r;
     }
 #if SPLIT_KEYS
-    __global float *record =
-        records_of(p, partial, turn->batch, turn->head, turn->first / BQ, turn->part);
-    store_records(record + line * RECORD, w, turn->rows - line, lane);
+    const long step = (long)p->parts * RECORD;
+    __global float *record = records_of(p, partial, turn->batch, turn->head, turn->first + line);
+    store_records(record + turn->part * RECORD, step, w, turn->rows - line, lane);
 #else
     __global ushort *tile =
         (__global ushort *)o + head_offset(&p->o, turn->batch, turn->head) + turn->first * p->o.seq;

@@ -28,6 +28,7 @@ static const struct {
     {"mma", "mma", "SG=2 RQ=1 BK=16 STAGES=1 KEEP_Q=0"},
     {"cpu with pairs", "cpu", "VW=16 NV=1 MR=4 BK=16 PACK=1 SPLIT=16"},
     {"wgmma", "wgmma", "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=1"},
+    {"decode_simt", "decode_simt", "GROUP=64 ROWS=2 KEYS=2 SPLIT=4"},
 };
 
 enum {
@@ -38,14 +39,25 @@ enum {
     MMA,
     PAIRS,
     WGMMA,
-    N_IMPLEMENTATIONS,
-    DECODE_QUERIES = 4 /* at most */
+    DECODE_SIMT,
+    N_IMPLEMENTATIONS
 };
+
+/* How many queries it takes, of so many. */
+static size_t queries_of(unsigned implementation, size_t wanted) {
+    const size_t most = implementation == DECODE ? 4 : implementation == DECODE_SIMT ? 16 : wanted;
+    return wanted < most ? wanted : most;
+}
 
 /* They take bf16 in native precision and nothing else of what is tested here. */
 static bool is_native(unsigned implementation) {
     return implementation == TILE || implementation == MMA || implementation == PAIRS ||
            implementation == WGMMA;
+}
+
+/* They run anywhere. */
+static bool is_made_for_gpus(unsigned implementation) {
+    return implementation == SIMT || implementation == DECODE_SIMT;
 }
 
 static bool is_available(unsigned implementation) {
@@ -57,7 +69,7 @@ static bool is_available(unsigned implementation) {
         return device_can(&harness_context()->device, CAP_WGMMA);
     if (implementation == PAIRS)
         return harness_device_is_cpu() && device_can(&harness_context()->device, CAP_BF16_DOT);
-    return implementation == SIMT || harness_device_is_cpu();
+    return is_made_for_gpus(implementation) || harness_device_is_cpu();
 }
 
 /* Nothing, one, tile-1, tile, tile+1 (tiles are 16 or 8 queries by 16 keys), primes, several. */
@@ -270,7 +282,8 @@ static bool is_worthwhile(const struct variant_case *is) {
     if (is->implementation == CPU && native && is_available(PAIRS))
         return false;
     return is_available(is->implementation) &&
-           (!is->variant->gpu_only || is->implementation != SIMT || !harness_device_is_cpu() ||
+           (!is->variant->gpu_only || !is_made_for_gpus(is->implementation) ||
+            !harness_device_is_cpu() ||
             harness_full());
 }
 
@@ -285,7 +298,7 @@ static void test_variant(void **state) {
 
 static clat_attention_problem plain_problem(unsigned implementation) {
     clat_attention_problem problem = CLAT_ATTENTION_PROBLEM_INIT;
-    problem.seq_q = implementation == DECODE ? 3 : 47;
+    problem.seq_q = queries_of(implementation, 47);
     problem.seq_k = 61, problem.head_dim = 32;
     problem.logsumexp = true;
     problem.implementation = implementations[implementation].name;
@@ -410,7 +423,7 @@ static void head_fill(struct head *head) {
 
 static clat_attention_problem head_problem(unsigned implementation) {
     clat_attention_problem problem = plain_problem(implementation);
-    problem.seq_q = implementation == DECODE ? DECODE_QUERIES : QUERIES;
+    problem.seq_q = queries_of(implementation, QUERIES);
     problem.seq_k = KEYS, problem.head_dim = DIM;
     return problem;
 }
@@ -688,7 +701,7 @@ static void test_plans(void **state) {
     problem.seq_q = 1;
     assert_ok(clat_attention_plan(&a, harness_context(), &problem));
     assert_string_equal(clat_plan_get_info(a)->implementation,
-                        harness_device_is_cpu() ? "decode" : "simt");
+                        harness_device_is_cpu() ? "decode" : "decode_simt");
     clat_plan_release(a);
 
     problem.heads = 0;

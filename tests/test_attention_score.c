@@ -21,6 +21,7 @@ static const struct taker {
     {"cpu", "cpu", "VW=8 NV=2 MR=4 BK=16 PACK=1 SPLIT=16", NULL, false},
     {"simt", "simt", "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1", NULL, false},
     {"decode", "decode", "VW=8 BK=16 SPLIT=8", NULL, false},
+    {"decode_simt", "decode_simt", "GROUP=64 ROWS=4 KEYS=2 SPLIT=4", NULL, false},
     {"mma nv_sm80", "mma", "SG=2 RQ=1 BK=16 STAGES=2 KEEP_Q=0", "nv_sm80", true},
     {"mma intel_dpas8", "mma", "SG=1 RQ=2 BK=16 STAGES=1 KEEP_Q=0", "intel_dpas8", true},
     {"wgmma", "wgmma", "CW=1 BK=64 STAGES=2 Q_STAGES=2 TURNS=0 RESIDENT=1", NULL, true},
@@ -224,7 +225,7 @@ static void add_takers(void) {
     enum { FEW = 2 };
     for (size_t t = 0; t < N_TAKERS; t++) {
         const bool few = takers[t].engine != NULL && !harness_full();
-        const bool only_bands = strcmp(takers[t].name, "decode") == 0;
+        const bool only_bands = strncmp(takers[t].name, "decode", 6) == 0;
         for (size_t s = 0; s < n_score_cases && (!few || s < FEW); s++) {
             struct taken *is = &cases[t * MAX_SCORES + s];
             is->taker = &takers[t], is->score = &score_cases[s];

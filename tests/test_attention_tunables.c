@@ -18,8 +18,8 @@
 enum { VARIANTS = 4, SAMPLES = 1 /* of each */ };
 
 static const struct implementation *const implementations[] = {
-    &attention_cpu,      &attention_simt, &attention_decode,
-    &attention_tile_cpu, &attention_mma,  &attention_wgmma};
+    &attention_cpu, &attention_simt,  &attention_decode,     &attention_tile_cpu,
+    &attention_mma, &attention_wgmma, &attention_decode_simt};
 
 enum { N_IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
@@ -49,6 +49,11 @@ static void make_native(const struct implementation *impl, clat_attention_proble
 static void use_engine(const struct engine *engine) {
     plan_cache_clear(harness_context());
     harness_context()->device.emulated_engine = engine;
+}
+
+/* Queries. */
+static bool is_for_few(const struct implementation *impl) {
+    return impl == &attention_decode || impl == &attention_decode_simt;
 }
 
 static void verify(const clat_attention_problem *problem) {
@@ -100,7 +105,7 @@ static void test_combinations(void **state) {
     const struct implementation *impl = *(const struct implementation *const *)*state;
     for (unsigned variant = 0; variant < VARIANTS; variant++) {
         clat_attention_problem problem = make_problem(variant);
-        if (impl == &attention_decode)
+        if (is_for_few(impl))
             problem.seq_q = 3, problem.seq_k = 1097;
         make_native(impl, &problem);
         if (!verify_sample(impl, problem))
@@ -148,7 +153,7 @@ static void test_guesses_fit(void **state) {
     struct device *device = &harness_context()->device;
     for (size_t n = 0; n < N_IMPLEMENTATIONS * n_mask_cases; n++) {
         const struct implementation *impl = implementations[n % N_IMPLEMENTATIONS];
-        const size_t seq_q = impl == &attention_decode ? 3 : 133;
+        const size_t seq_q = is_for_few(impl) ? 3 : 133;
         clat_mask *mask = mask_cases[n / N_IMPLEMENTATIONS].make((uint32_t)seq_q, 197);
         for (size_t dim = 1; dim <= ATTENTION_MAX_DIM; dim++) {
             clat_attention_problem problem = make_problem(0);
@@ -256,6 +261,7 @@ int main(void) {
     harness_add("cpu_tile combinations", test_combinations, &implementations[3]);
     harness_add("mma combinations", test_combinations, &implementations[4]);
     harness_add("wgmma combinations", test_combinations, &implementations[5]);
+    harness_add("decode_simt combinations", test_combinations, &implementations[6]);
     if (harness_device_is_cpu()) {
         harness_add("combinations on every engine", test_engines, NULL);
         harness_add("guesses fit every engine", test_engine_guesses_fit, NULL);

@@ -21,11 +21,12 @@ static const struct peer *const peers[] = {&peer_clblast,
                                            &peer_guess,
                                            &peer_stream,
                                            &peer_read,
+                                           &peer_copy,
                                            &peer_peak};
 
 const char peer_names[] =
     "clblast, openblas, onednn, cublas, unfused, unfused-openblas, panels-openblas, "
-    "dense, unmodified, tiles, gemm, f32, guess, stream, read, peak";
+    "dense, unmodified, tiles, gemm, f32, guess, stream, read, copy, peak";
 
 const struct peer *peer_find(const char *name) {
     for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)

@@ -48,7 +48,8 @@ extern const struct peer peer_gemm;  /* GEMM of 1024 cubed, on GPUs 4096, same t
 extern const struct peer peer_f32;   /* the same problem in f32 */
 extern const struct peer peer_guess; /* the same problem with untuned tunables */
 
-/* What the CPU can do. */
+/* What the device can do. */
+extern const struct peer peer_copy;   /* moves the problem's bytes through a GPU's memory */
 extern const struct peer peer_stream; /* reads the problem's bytes from memory, past all caches */
 extern const struct peer peer_read;   /* reads as many bytes again and again, cached or not */
 extern const struct peer peer_peak;   /* fused multiply-adds in registers */

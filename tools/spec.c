@@ -7,9 +7,9 @@
 const char *const spec_op_names[SPEC_N_OPS] = {"gemm", "attention", "mha"};
 
 const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS] = {
-    "cpu", "cpu_dot", "cpu_tile", "decode", "mma", "simt", "wgmma"};
+    "cpu", "cpu_dot", "cpu_tile", "decode", "decode_simt", "mma", "simt", "wgmma"};
 const char spec_implementation_help[] =
-    "only this one: cpu, cpu_dot, cpu_tile, decode, mma, simt or wgmma";
+    "only this one: cpu, cpu_dot, cpu_tile, decode, decode_simt, mma, simt or wgmma";
 
 bool spec_knows_implementation(const char *name) {
     return !name || find_word(name, spec_implementations, SPEC_N_IMPLEMENTATIONS) >= 0 ||

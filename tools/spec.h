@@ -29,7 +29,7 @@ struct spec {
 extern const char *const spec_op_names[SPEC_N_OPS];
 
 /* Of all operators together. */
-enum { SPEC_N_IMPLEMENTATIONS = 7 };
+enum { SPEC_N_IMPLEMENTATIONS = 8 };
 extern const char *const spec_implementations[SPEC_N_IMPLEMENTATIONS];
 extern const char spec_implementation_help[];
 

@@ -118,6 +118,31 @@ static size_t gpu_attention(struct spec *out) {
     return n;
 }
 
+/* One token of each sequence, after a past that no cache holds. */
+static size_t gpu_decode(struct spec *out) {
+    static const struct {
+        size_t batch, keys;
+    } pasts[] = {{16, 4096}, {4, 16384}, {1, 16384}, {1, 32768}, {1, 65536}, {1, 131072}};
+    static const struct {
+        const char *group;
+        clat_dtype dtype;
+        clat_precision precision;
+    } types[] = {{"f16 native", CLAT_F16, CLAT_PRECISION_NATIVE},
+                 {"f16", CLAT_F16, CLAT_PRECISION_F32},
+                 {"bf16", CLAT_BF16, CLAT_PRECISION_F32},
+                 {"f32", CLAT_F32, CLAT_PRECISION_F32}};
+    size_t n = 0;
+    for (size_t t = 0; t < LENGTH(types); t++)
+        for (size_t i = 0; i < LENGTH(pasts); i++) {
+            out[n] = suite_attention(types[t].dtype, pasts[i].batch, 32, 8, pasts[i].keys, 128,
+                                     "full");
+            out[n].seq_q = 1;
+            out[n].precision = types[t].precision;
+            out[n++].group = types[t].group;
+        }
+    return n;
+}
+
 const struct suite suites_gpu[] = {
     {"gpu-gemm", "f16 and bf16 2048 to 8192, all transposes", gpu_gemm, "cublas", 1},
     {"gpu-gemm-sizes", "f16 and bf16, small, uneven and odd sizes", gpu_gemm_sizes, "cublas", 1},
@@ -129,5 +154,6 @@ const struct suite suites_gpu[] = {
     {"gpu-sgemm", "SGEMM 1024 to 8192, all transposes", gpu_sgemm, "cublas,clblast", 1},
     {"gpu-attention", "f16 and bf16, 2048 to 16384 keys, full and causal", gpu_attention, "gemm",
      1},
+    {"gpu-decode", "one query, 32 heads that share 8, and a long past", gpu_decode, "copy", 0.5},
     {0},
 };

@@ -72,6 +72,7 @@ static void shape(const void *problem, struct shape *out) {
 static const struct implementation *const implementations[] = {&attention_decode,
                                                                &attention_tile_cpu,
                                                                &attention_cpu,
+                                                               &attention_decode_simt,
                                                                &attention_wgmma,
                                                                &attention_mma,
                                                                &attention_simt,

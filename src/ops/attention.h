@@ -75,6 +75,12 @@ clat_status attention_launch_common(const struct attention *attention, size_t ti
 void attention_add_merge(const struct attention *attention, size_t records, size_t record_bytes,
                          size_t groups, struct launch *out);
 
+/* The same on GPUs: `parts` records for each query, put together by attention_merge.clh. */
+void attention_add_wide_merge(const struct attention *attention, size_t parts, struct launch *out);
+
+/* Parts of the keys that the records of attention_merge.clh are for, at most. */
+enum { ATTENTION_MAX_PARTS = 256 };
+
 /* Sizes of which one divides the other: no tile straddles the edge of a block. */
 bool attention_tiles_agree(size_t tile, size_t block);
 
@@ -105,8 +111,8 @@ size_t attention_groups(const struct attention *attention, size_t tile_q);
  * work-groups pass by. */
 size_t attention_section_heads(const struct attention *attention);
 
-extern const struct implementation attention_cpu, attention_decode, attention_mma, attention_simt,
-    attention_tile_cpu, attention_wgmma;
+extern const struct implementation attention_cpu, attention_decode, attention_decode_simt,
+    attention_mma, attention_simt, attention_tile_cpu, attention_wgmma;
 extern const struct trial_hooks attention_trial;
 extern const struct operation attention_operation;
 

@@ -217,15 +217,6 @@ static void insert_prepare(struct launch *out) {
     out->n_passes++;
 }
 
-/* Records as in the kernel, and a work-group for each row of O. */
-static void add_merge(const struct attention *a, size_t turns, const int *values,
-                      struct launch *out) {
-    const size_t items = round_up(a->head_dim, 32);
-    attention_add_merge(a, turns * tile_q(values), (a->head_dim + 2) * sizeof(float),
-                        a->batch * a->heads * a->seq_q * items, out);
-    out->passes[out->n_passes - 1].local[0] = items;
-}
-
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     clat_status st = CLAT_OK;
@@ -256,7 +247,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->local[0] = (size_t)(values[T_CW] + 1) * WARPGROUP;
     pass->global[0] = (turns < units ? turns : units) * pass->local[0];
     if (parts > 1)
-        add_merge(a, turns, values, out);
+        attention_add_wide_merge(a, parts, out);
     insert_prepare(out);
     out->workspace_bytes += HEADER_BYTES;
 out:
