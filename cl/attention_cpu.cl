@@ -15,7 +15,7 @@
  *      +------+      +------+------+------+
  *
  *      +-+-+-+       +------+------+------+
- *   BK | | | |    MR | O^T tile           |  HEAD_DIM (padded to MR), rescaled when a maximum grows,
+ *   BK | | | |    MR | O^T tile           |  VALUE_DIM (padded to MR), rescaled when a maximum grows,
  *      |V| | |       +------+------+------+           transposed back once at the end
  *      +-+-+-+       |      |      |      |
  *       MR           +------+------+------+
@@ -24,7 +24,7 @@
  *
  * Contract (tunables): VW lanes of a vector, NV vectors and MR rows of a register tile, BK keys of
  * a block, PACK 1 to copy K and V blocks into private memory (needed for anything but f32 with
- * HEAD_DIM a multiple of MR), 0 to read them where they lie. See attention.clh for the variant.
+ * VALUE_DIM a multiple of MR), 0 to read them where they lie. See attention.clh for the variant.
  * BF16_DOT 1: products are of pairs of bf16 (bf16_pair.clh), neighbours in features for S^T, in keys
  * for O^T, weights rounded to bf16 among them; VW is 16, MR even, PACK 1, DTYPE bf16.
  */
@@ -55,9 +55,10 @@ typedef vec words;
 #endif
 #define STEPS(n) (((n) + K_STEP - 1) / K_STEP)
 
-#define OUT_DIM ROUND_UP(HEAD_DIM, MR)
-#define PACKED_LD ROUND_UP(OUT_DIM, K_STEP * VW) /* also the rows of O^T in memory */
-#define KEY_WORDS (PACKED_LD / K_STEP)           /* also the rows of Q^T */
+#define OUT_DIM ROUND_UP(VALUE_DIM, MR)
+#define KEY_DIM ROUND_UP(HEAD_DIM, K_STEP * VW) /* of a packed row of K */
+#define KEY_WORDS (KEY_DIM / K_STEP)            /* also the rows of Q^T */
+#define VALUE_LD ROUND_UP(OUT_DIM, VW)          /* of packed V; also the rows of O^T in memory */
 #define RUN_KEYS MR
 #define RUN_VECTORS 1
 
@@ -79,8 +80,8 @@ static inline void pack_keys(word *packed, __global const element *k, long seq, 
                              int count)
 {
     for (int key = 0; key < count; key++)
-        for (int d = 0; d < PACKED_LD; d += VW)
-            VSTORE(16, load_elements(k + key * seq, feature, d),
+        for (int d = 0; d < KEY_DIM; d += VW)
+            VSTORE(16, load_elements(k + key * seq, feature, d, HEAD_DIM),
                    (ushort *)(packed + key * KEY_WORDS) + d);
 }
 
@@ -88,12 +89,13 @@ static inline void pack_keys(word *packed, __global const element *k, long seq, 
 static inline void pack_values(word *packed, __global const element *v, long seq, long feature,
                                int count)
 {
-    for (int key = 0; key < count; key += 2, packed += PACKED_LD)
-        for (int d = 0; d < PACKED_LD; d += VW) {
+    for (int key = 0; key < count; key += 2, packed += VALUE_LD)
+        for (int d = 0; d < VALUE_LD; d += VW) {
+            const ushort16 even = load_elements(v + key * seq, feature, d, VALUE_DIM);
             ushort16 odd = 0;
             if (key + 1 < count)
-                odd = load_elements(v + (key + 1) * seq, feature, d);
-            VSTORE(16, bf16_pair(load_elements(v + key * seq, feature, d), odd), packed + d);
+                odd = load_elements(v + (key + 1) * seq, feature, d, VALUE_DIM);
+            VSTORE(16, bf16_pair(even, odd), packed + d);
         }
 }
 
@@ -108,7 +110,8 @@ static inline void load_queries(float *qt, __global const element *q,
             vec r[VW];
             UNROLL for (int i = 0; i < VW; i++) {
                 const long row = t->first + min(first + i, t->rows - 1);
-                r[i] = load_features(q + row * p->q.seq, FEATURE_STRIDE(p->q), d) * p->sign;
+                r[i] =
+                    load_features(q + row * p->q.seq, FEATURE_STRIDE(p->q), d, HEAD_DIM) * p->sign;
             }
             PASTE(transpose_, VECTOR(float, VW))(r);
             UNROLL for (int i = 0; i < VW; i++)
@@ -116,17 +119,19 @@ static inline void load_queries(float *qt, __global const element *q,
         }
 }
 
-/* Widens `count` rows and pads them with zeros to whole vectors. */
-static inline void pack_block(float *packed, __global const element *x, long seq, long feature,
-                              int count)
+/* Widens `count` rows of `dim` features and pads them with zeros to `ld`, whole vectors. */
+ALWAYS_INLINE void pack_rows(float *packed, __global const element *x, long seq, long feature,
+                             int count, const int dim, const int ld)
 {
     for (int row = 0; row < count; row++)
-        for (int d = 0; d < PACKED_LD; d += VW)
-            VSTORE(VW, load_features(x + row * seq, feature, d), packed + row * PACKED_LD + d);
+        for (int d = 0; d < ld; d += VW)
+            VSTORE(VW, load_features(x + row * seq, feature, d, dim), packed + row * ld + d);
 }
 
-#define pack_keys pack_block
-#define pack_values pack_block
+#define pack_keys(packed, k, seq, feature, count)                                                  \
+    pack_rows(packed, k, seq, feature, count, HEAD_DIM, KEY_DIM)
+#define pack_values(packed, v, seq, feature, count)                                                \
+    pack_rows(packed, v, seq, feature, count, VALUE_DIM, VALUE_LD)
 
 #endif
 
@@ -327,7 +332,7 @@ static inline bool is_finite(rows_of v, long ld, int count)
     const words low = 0x7f80, high = 0x7f800000;
     int16 bad = 0;
     for (int key = 0; key < STEPS(count); key++, v += ld)
-        for (int d = 0; d < PACKED_LD; d += VW) {
+        for (int d = 0; d < VALUE_LD; d += VW) {
             const words x = VLOAD(VW, v + d);
             bad |= ((x & low) == low) | ((x & high) == high);
         }
@@ -336,9 +341,9 @@ static inline bool is_finite(rows_of v, long ld, int count)
     vec zero = 0;
     float rest = 0;
     for (int key = 0; key < count; key++, v += ld) {
-        for (int d = 0; d + VW <= HEAD_DIM; d += VW)
+        for (int d = 0; d + VW <= VALUE_DIM; d += VW)
             zero = fma(VLOAD(VW, v + d), (vec)0, zero);
-        for (int d = HEAD_DIM / VW * VW; d < HEAD_DIM; d++)
+        for (int d = VALUE_DIM / VW * VW; d < VALUE_DIM; d++)
             rest = fma(v[d], 0.0f, rest);
     }
     return all(zero == 0) && rest == 0;
@@ -371,7 +376,7 @@ static inline void add_run_selecting(float *ot, float *st, const vec *top, vec *
         for (int key = r->key; key < end; key += K_STEP)
             WEIGH_KEYS(st, key, end, n * VW, top[n], log2_scale, added, 1)
         sum[n] += added;
-        for (int d = 0; d < HEAD_DIM; d++) {
+        for (int d = 0; d < VALUE_DIM; d++) {
             vec o = VLOAD(VW, ot + d * BQ + n * VW);
             for (int step = r->key / K_STEP; step < STEPS(end); step++) {
                 const words w = VLOAD(VW, (const word *)st + step * BQ + n * VW);
@@ -386,10 +391,10 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
 {
     word qt[KEY_WORDS * BQ] __attribute__((aligned(64)));
     float st[BK * BQ] __attribute__((aligned(64)));
-    float ot[PACKED_LD * BQ] __attribute__((aligned(64)));
+    float ot[VALUE_LD * BQ] __attribute__((aligned(64)));
 #if PACK
     word packed_k[BK * KEY_WORDS] __attribute__((aligned(64)));
-    word packed_v[STEPS(BK) * PACKED_LD] __attribute__((aligned(64)));
+    word packed_v[STEPS(BK) * VALUE_LD] __attribute__((aligned(64)));
 #endif
     vec top[NV], sum[NV];
 
@@ -399,7 +404,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     __global const element *head_k = k + head_offset(&p.k, t.batch, kv_head);
     __global const element *head_v = v + head_offset(&p.v, t.batch, kv_head);
     load_queries(qt, q + head_offset(&p.q, t.batch, t.head), &p, &t);
-    for (int i = 0; i < PACKED_LD * BQ; i += VW)
+    for (int i = 0; i < VALUE_LD * BQ; i += VW)
         VSTORE(VW, (vec)0, ot + i);
     UNROLL for (int n = 0; n < NV; n++)
         top[n] = -INFINITY, sum[n] = 0;
@@ -410,7 +415,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     while (WALK_NEXT(walk, p, t, tile)) {
 #if PACK
         rows_of block_k = packed_k, block_v = packed_v;
-        const long ld_k = KEY_WORDS, ld_v = PACKED_LD;
+        const long ld_k = KEY_WORDS, ld_v = VALUE_LD;
         pack_keys(packed_k, head_k + tile.first * p.k.seq, p.k.seq, FEATURE_STRIDE(p.k),
                   tile.count);
         pack_values(packed_v, head_v + tile.first * p.v.seq, p.v.seq, FEATURE_STRIDE(p.v),

@@ -112,11 +112,11 @@ static inline float highest_of(const float *s, int count)
     return top.s0;
 }
 
-/* Asks for the row AHEAD keys after `row`. */
-static inline void fetch_ahead(__global const element *row, long seq)
+/* Asks for the row AHEAD keys after `row`, of `dim` features. */
+static inline void fetch_ahead(__global const element *row, long seq, const int dim)
 {
 #if AHEAD && UNIT_FEATURES
-    UNROLL for (int d = 0; d < HEAD_DIM; d += CACHE_LINE / sizeof(element))
+    UNROLL for (int d = 0; d < dim; d += CACHE_LINE / sizeof(element))
         PREFETCH(row + AHEAD * seq + d);
 #endif
 }
@@ -137,11 +137,11 @@ ALWAYS_INLINE void score_rows(float *s, const float *q, __global const element *
                     at[n] = k + min(key + i + n, count - 1) * seq;
                 UNROLL for (int n = 0; n < STREAMS; n++)
                     if (i + n < keys)
-                        fetch_ahead(at[n], seq);
+                        fetch_ahead(at[n], seq, HEAD_DIM);
                 UNROLL for (int d = 0; d < HEAD_DIM; d += VW)
                 UNROLL for (int n = 0; n < STREAMS; n++)
                     if (i + n < keys) {
-                        const vec y = load_features(at[n], feature, d);
+                        const vec y = load_features(at[n], feature, d, HEAD_DIM);
                         UNROLL for (int r = 0; r < rows; r++)
                         {
                             vec *sum = &x[r * keys + i + n];
@@ -191,27 +191,27 @@ ALWAYS_INLINE void add_rows(float *o, const float *alpha, const float *w, __glob
                             long seq, long feature, int count, const int rows)
 {
     const int sums = SUMS / rows;
-    for (int first = 0; first < PADDED_DIM; first += sums * VW) {
+    for (int first = 0; first < PADDED_VALUE_DIM; first += sums * VW) {
         vec sum[TOGETHER][SUMS];
         UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int d = 0; d < SUMS; d++)
-            if (d < sums && first + d * VW < PADDED_DIM)
-                sum[r][d] = VLOAD(VW, o + r * PADDED_DIM + first + d * VW) * alpha[r];
+            if (d < sums && first + d * VW < PADDED_VALUE_DIM)
+                sum[r][d] = VLOAD(VW, o + r * PADDED_VALUE_DIM + first + d * VW) * alpha[r];
         __global const element *row = v;
         for (int key = 0; key < count; key++, row += seq) {
             if (first == 0)
-                fetch_ahead(row, seq);
+                fetch_ahead(row, seq, VALUE_DIM);
             UNROLL for (int d = 0; d < SUMS; d++)
-            if (d < sums && first + d * VW < PADDED_DIM) {
-                const vec x = load_features(row, feature, first + d * VW);
+            if (d < sums && first + d * VW < PADDED_VALUE_DIM) {
+                const vec x = load_features(row, feature, first + d * VW, VALUE_DIM);
                 UNROLL for (int r = 0; r < rows; r++)
                     sum[r][d] = fma((vec)w[r * BK + key], x, sum[r][d]);
             }
         }
         UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int d = 0; d < SUMS; d++)
-            if (d < sums && first + d * VW < PADDED_DIM)
-                VSTORE(VW, sum[r][d], o + r * PADDED_DIM + first + d * VW);
+            if (d < sums && first + d * VW < PADDED_VALUE_DIM)
+                VSTORE(VW, sum[r][d], o + r * PADDED_VALUE_DIM + first + d * VW);
     }
 }
 
@@ -231,13 +231,13 @@ static inline void store_row(__global element *o, const struct attention_params 
                              float sum)
 {
     const float inverse = sum == 0 ? 0 : 1 / sum;
-    for (int d = 0; d < PADDED_DIM; d += VW)
+    for (int d = 0; d < PADDED_VALUE_DIM; d += VW)
         store_features(VLOAD(VW, ot + d) * inverse, o, FEATURE_STRIDE(p->o), d);
 }
 
 static inline void store_record(__global float *record, const float *ot, float top, float sum)
 {
-    for (int d = 0; d < PADDED_DIM; d += VW)
+    for (int d = 0; d < PADDED_VALUE_DIM; d += VW)
         VSTORE(VW, VLOAD(VW, ot + d), record + d);
     record[RECORD_TOP] = top;
     record[RECORD_SUM] = sum;
@@ -257,7 +257,7 @@ static inline long row_logsumexp(const struct attention_params *p, int batch, co
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION_PARAMETERS)
 {
     float rows_q[BQ * PADDED_DIM] __attribute__((aligned(64)));
-    float rows_o[BQ * PADDED_DIM] __attribute__((aligned(64)));
+    float rows_o[BQ * PADDED_VALUE_DIM] __attribute__((aligned(64)));
     float rows_s[BQ * BK] __attribute__((aligned(64)));
     float top[BQ], alpha[BQ];
     vec sum[BQ];
@@ -272,11 +272,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     for (int i = 0; i < rows; i++) {
         const struct row r = row_of(&p, kv_head, i);
         __global const element *at = q + head_offset(&p.q, batch, r.head) + r.query * p.q.seq;
-        for (int d = 0; d < PADDED_DIM; d += VW) {
-            VSTORE(VW, load_features(at, FEATURE_STRIDE(p.q), d) * p.sign,
+        for (int d = 0; d < PADDED_DIM; d += VW)
+            VSTORE(VW, load_features(at, FEATURE_STRIDE(p.q), d, HEAD_DIM) * p.sign,
                    rows_q + i * PADDED_DIM + d);
-            VSTORE(VW, (vec)0, rows_o + i * PADDED_DIM + d);
-        }
+        for (int d = 0; d < PADDED_VALUE_DIM; d += VW)
+            VSTORE(VW, (vec)0, rows_o + i * PADDED_VALUE_DIM + d);
         top[i] = -INFINITY;
         sum[i] = 0;
     }
@@ -312,7 +312,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
         for (int i = 0, n; i < rows; i += n) {
             const struct span keys = span_of(&p, kv_head, i, first);
             __global const element *at = v + keys.from * p.v.seq;
-            float *s = rows_s + i * BK, *x = rows_o + i * PADDED_DIM;
+            float *s = rows_s + i * BK, *x = rows_o + i * PADDED_VALUE_DIM;
             n = rows_together(&p, kv_head, i, rows, first);
             if (keys.count <= 0)
                 continue;
@@ -328,11 +328,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
     for (int i = 0; i < rows; i++) {
         const float total = sum_of(sum[i]);
 #if SPLIT_KEYS
-        store_record(partial + (get_group_id(0) * rows + i) * RECORD, rows_o + i * PADDED_DIM,
+        store_record(partial + (get_group_id(0) * rows + i) * RECORD, rows_o + i * PADDED_VALUE_DIM,
                      top[i], total);
 #else
         const struct row r = row_of(&p, kv_head, i);
-        store_row(row_output(&p, o, batch, &r), &p, rows_o + i * PADDED_DIM, total);
+        store_row(row_output(&p, o, batch, &r), &p, rows_o + i * PADDED_VALUE_DIM, total);
 #if LOGSUMEXP
         lse[row_logsumexp(&p, batch, &r)] = logsumexp_of((float2)(top[i], total), p.scale);
 #endif

@@ -4,7 +4,7 @@
  * heads of its group times their queries, are one work-group's, so that a key is read once for all
  * of them; many work-groups split the keys and leave records (attention_merge.clh).
  *
- * A team of LANES work-items has a row of K or V, a chunk of 16 bytes each; TEAMS of them read rows
+ * A team of LANES work-items has a row of K and one of V, a chunk of 16 bytes each; TEAMS of them read rows
  * that are neighbours, KEYS times in a block:
  *
  *                LANES chunks
@@ -35,7 +35,9 @@
 #define CHUNK_f16 8
 #define CHUNK_bf16 8
 
-#define LANES ((HEAD_DIM + CHUNK - 1) / CHUNK)
+#define K_LANES ((HEAD_DIM + CHUNK - 1) / CHUNK)
+#define V_LANES ((VALUE_DIM + CHUNK - 1) / CHUNK)
+#define LANES LARGER(K_LANES, V_LANES)
 #define TEAMS (GROUP / LANES)
 #define BQ ROWS
 #define BK (TEAMS * KEYS)
@@ -47,8 +49,9 @@
 #error "attention_decode_simt.cl: the mask must be a band"
 #endif
 
-#define FEATURES (LANES * CHUNK)
-#define LINE (LANES | 1) /* chunks from row to row of K: odd, so that their banks differ */
+#define FEATURES (K_LANES * CHUNK) /* of a row of Q */
+#define O_FEATURES (V_LANES * CHUNK)
+#define LINE (K_LANES | 1) /* chunks from row to row of K: odd, so that their banks differ */
 
 /* Rows of which a work-item has the scores of one key: as few as keep all work-items busy. */
 #define SCORES (BK * ROWS)
@@ -60,14 +63,14 @@
 
 /* Rows of O that teams add up at a time, in the memory of K. */
 #define O_ROWS SMALLER(ROWS, LARGER(1, KEYS *CHUNK_f32 / CHUNK))
-#define STAGE LARGER(BK *LINE, O_ROWS *TEAMS *FEATURES / CHUNK_f32) /* in chunks */
+#define STAGE LARGER(BK *LINE, O_ROWS *TEAMS *O_FEATURES / CHUNK_f32) /* in chunks */
 
 typedef uint4 chunk;
 typedef VECTOR(float, CHUNK) floats;
 
 /* ---- rows of the caller's tensors ---- */
 
-#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0
+#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0 && VALUE_DIM % CHUNK == 0
 #define WHOLE_CHUNKS 1
 #else
 #define WHOLE_CHUNKS 0
@@ -88,12 +91,13 @@ static inline struct rows open_rows(__global const element *x, long seq, long fe
     return r;
 }
 
-/* Features f .. f + CHUNK - 1, zeros from HEAD_DIM on. */
-static inline floats load_one_by_one(__global const element *row, long feature, int f)
+/* Features f .. f + CHUNK - 1 of a row of `dim`, zeros from there on. */
+static inline floats load_one_by_one(__global const element *row, long feature, int f,
+                                     const int dim)
 {
     float x[CHUNK];
     UNROLL for (int i = 0; i < CHUNK; i++)
-        x[i] = f + i < HEAD_DIM ? LOAD(DTYPE, row + (f + i) * feature) : 0.0f;
+        x[i] = f + i < dim ? LOAD(DTYPE, row + (f + i) * feature) : 0.0f;
     return VLOAD(CHUNK, x);
 }
 
@@ -111,9 +115,11 @@ static inline chunk chunk_of(floats x)
 
 /* A team's rows of the block that begins at key `first`; those after `last` are read as that one,
  * and hidden. */
-ALWAYS_INLINE void load_block(chunk *c, const struct rows *r, int first, int last, int team,
-                              int lane)
+ALWAYS_INLINE void load_block(chunk *c, const struct rows *r, const int dim, int first, int last,
+                              int team, int lane)
 {
+    if (dim < LANES * CHUNK && lane * CHUNK >= dim)
+        return;
     if (r->aligned)
         UNROLL for (int n = 0; n < KEYS; n++)
         {
@@ -124,7 +130,7 @@ ALWAYS_INLINE void load_block(chunk *c, const struct rows *r, int first, int las
         UNROLL for (int n = 0; n < KEYS; n++)
         {
             const long row = min(first + team + n * TEAMS, last);
-            c[n] = chunk_of(load_one_by_one(r->x + row * r->seq, r->feature, lane * CHUNK));
+            c[n] = chunk_of(load_one_by_one(r->x + row * r->seq, r->feature, lane * CHUNK, dim));
         }
 }
 
@@ -203,7 +209,7 @@ ALWAYS_INLINE void score_block(__local float *scores, __local const chunk *keys,
         const int at = n % BK, row = n / BK * SHARED_ROWS, key = first + at;
         floats sum[SHARED_ROWS];
         UNROLL for (int r = 0; r < SHARED_ROWS; r++) sum[r] = 0;
-        _Pragma("unroll 4") for (int d = 0; d < LANES; d++)
+        _Pragma("unroll 4") for (int d = 0; d < K_LANES; d++)
         {
             const floats k = floats_of(keys[at * LINE + d]);
             UNROLL for (int r = 0; r < SHARED_ROWS; r++)
@@ -310,13 +316,13 @@ attention(ATTENTION_PARAMETERS)
     struct outputs out;
     UNROLL for (int r = 0; r < ROWS; r++) out.top[r] = -INFINITY, out.sum[r] = 0, out.o[r] = 0;
     if (works && share.first < share.end)
-        load_block(ks, &rows_k, share.first, share.last, team, lane);
-    for (int n = item; n < ROWS * LANES; n += GROUP) {
-        const struct row r = row_of(&p, share.kv_head, share.index + n / LANES);
+        load_block(ks, &rows_k, HEAD_DIM, share.first, share.last, team, lane);
+    for (int n = item; n < ROWS * K_LANES; n += GROUP) {
+        const struct row r = row_of(&p, share.kv_head, share.index + n / K_LANES);
         __global const element *row = q + head_offset(&p.q, share.batch, r.head) + r.query * p.q.seq;
-        const int d = n % LANES * CHUNK;
-        *(__local floats *)(queries + n / LANES * FEATURES + d) =
-            load_one_by_one(row, FEATURE_STRIDE(p.q), d) * p.sign;
+        const int d = n % K_LANES * CHUNK;
+        *(__local floats *)(queries + n / K_LANES * FEATURES + d) =
+            load_one_by_one(row, FEATURE_STRIDE(p.q), d, HEAD_DIM) * p.sign;
     }
     if (item < ROWS) {
         const struct row r = row_of(&p, share.kv_head, share.index + item);
@@ -326,16 +332,18 @@ attention(ATTENTION_PARAMETERS)
     for (int first = share.first; first < share.end; first += BK) {
         const bool partial = first < share.full_begin || first + BK > share.full_end;
         if (works) {
-            UNROLL for (int n = 0; n < KEYS; n++) stage[(team + n * TEAMS) * LINE + lane] = ks[n];
-            load_block(vs, &rows_v, first, share.last, team, lane);
+            if (lane < K_LANES)
+                UNROLL for (int n = 0; n < KEYS; n++)
+                    stage[(team + n * TEAMS) * LINE + lane] = ks[n];
+            load_block(vs, &rows_v, VALUE_DIM, first, share.last, team, lane);
             if (first + BK < share.end)
-                load_block(ks, &rows_k, first + BK, share.last, team, lane);
+                load_block(ks, &rows_k, HEAD_DIM, first + BK, share.last, team, lane);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         score_block(scores, stage, queries, seen, &p, &share, first, partial, SCORE_DATA_OF(p),
                     item);
         barrier(CLK_LOCAL_MEM_FENCE);
-        if (works)
+        if (works && lane < V_LANES)
             add_block(&out, vs, scores, seen, p.log2_scale, first, partial, team);
     }
 
@@ -353,17 +361,17 @@ attention(ATTENTION_PARAMETERS)
         {
             const float top = met[r].x == -INFINITY ? 0.0f : met[r].x;
             const floats o = out.o[r] * exp2((out.top[r] - top) * p.log2_scale);
-            if (works)
-                *(__local floats *)(shares + ((r - start) * TEAMS + team) * FEATURES +
+            if (works && lane < V_LANES)
+                *(__local floats *)(shares + ((r - start) * TEAMS + team) * O_FEATURES +
                                     lane * CHUNK) = o;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int n = item; n < O_ROWS * HEAD_DIM; n += GROUP) {
-            const int i = start + n / HEAD_DIM, d = n % HEAD_DIM;
+        for (int n = item; n < O_ROWS * VALUE_DIM; n += GROUP) {
+            const int i = start + n / VALUE_DIM, d = n % VALUE_DIM;
             const struct row r = row_of(&p, share.kv_head, share.index + i);
             float sum = 0;
             for (int t = 0; t < TEAMS; t++)
-                sum += shares[((i - start) * TEAMS + t) * FEATURES + d];
+                sum += shares[((i - start) * TEAMS + t) * O_FEATURES + d];
             if (share.index + i >= p.group * p.seq_q)
                 continue;
 #if SPLIT_KEYS

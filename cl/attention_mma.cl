@@ -40,13 +40,15 @@
 #include "attention.clh"
 
 #define GROUP (SG * MMA_LANES)
-#define DIM ROUND_UP(HEAD_DIM, 16)  /* whole fragments, whichever way they lie */
+#define K_DIM ROUND_UP(HEAD_DIM, 16) /* whole fragments, whichever way they lie */
+#define V_DIM ROUND_UP(VALUE_DIM, 16)
+#define DIM LARGER(K_DIM, V_DIM)
 #define CHUNKS (DIM / MMA_CHUNK)    /* of a line of a tile */
 #define TILE_CHUNKS (BK * CHUNKS)   /* of K or V */
-#define Q_FRAGMENTS (DIM / MMA_K)   /* along k; the others along m */
+#define Q_FRAGMENTS (K_DIM / MMA_K) /* along k; the others along m */
 #define P_FRAGMENTS (BK / MMA_K)
 #define S_FRAGMENTS (BK / MMA_M)
-#define O_FRAGMENTS (DIM / MMA_M)
+#define O_FRAGMENTS (V_DIM / MMA_M)
 #define COLUMNS (RQ * MMA_LANE_COLUMNS) /* of a lane */
 
 /* Left fragments that are multiplied at once. On an engine few, which takes few registers; the
@@ -272,7 +274,7 @@ static inline void store_outputs(__global ushort *o, const struct attention_tens
     NO_UNROLL for (int n = 0; n < COPIES(BQ); n++)
     {
         const int line = LINE(item, n), place = PLACE(item, n);
-        const int features = min(HEAD_DIM - place * MMA_CHUNK, MMA_CHUNK);
+        const int features = min(VALUE_DIM - place * MMA_CHUNK, MMA_CHUNK);
         if (line >= rows || features <= 0)
             continue;
         __global ushort *row = o + line * to->seq;
@@ -353,10 +355,10 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     struct walk walk = WALK_START(p, t);
     struct key_tile tile, next = {0, 0, false};
     bool more = WALK_NEXT(walk, p, t, next);
-    stage(tile_q, &rows_q, t.first, t.rows, BQ, item);
-    stage(tile_k, &rows_k, next.first, next.count, BK, item);
+    stage(tile_q, &rows_q, HEAD_DIM, t.first, t.rows, BQ, item);
+    stage(tile_k, &rows_k, HEAD_DIM, next.first, next.count, BK, item);
     if (STAGES == 2)
-        stage(tile_v, &rows_v, next.first, next.count, BK, item);
+        stage(tile_v, &rows_v, VALUE_DIM, next.first, next.count, BK, item);
     mma_commit();
     if (p.sign < 0) {
         MMA_WAIT(0);
@@ -381,12 +383,12 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
             found = 1;
         barrier(CLK_LOCAL_MEM_FENCE);
         if (STAGES == 1)
-            stage(tile_v, &rows_v, tile.first, tile.count, BK, item);
+            stage(tile_v, &rows_v, VALUE_DIM, tile.first, tile.count, BK, item);
         next.count = 0; /* where there is none, zeros are staged: cheaper than a branch around it */
         more = WALK_NEXT(walk, p, t, next);
         if (STAGES == 2) {
-            stage(tile_k + then, &rows_k, next.first, next.count, BK, item);
-            stage(tile_v + then, &rows_v, next.first, next.count, BK, item);
+            stage(tile_k + then, &rows_k, HEAD_DIM, next.first, next.count, BK, item);
+            stage(tile_v + then, &rows_v, VALUE_DIM, next.first, next.count, BK, item);
         }
         mma_commit();
         score(self, s, tile_k + now, tile_q, kept);
@@ -403,7 +405,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
 #endif
         raise_top(self, top, sum, out, s, p.log2_scale);
 #if STAGES == 1
-        stage(tile_k, &rows_k, next.first, next.count, BK, item);
+        stage(tile_k, &rows_k, HEAD_DIM, next.first, next.count, BK, item);
         mma_commit();
 #endif
         weigh(s, top, sum, p.log2_scale);

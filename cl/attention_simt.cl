@@ -40,7 +40,7 @@
 
 #define WORK_ITEMS (TX * TY)
 #define FEATURES ROUND_UP(HEAD_DIM, DC) /* as Q^T and K^T have them */
-#define RO ((HEAD_DIM + TX - 1) / TX)
+#define RO ((VALUE_DIM + TX - 1) / TX)
 #define OUT (TX * RO)
 #define RV (VC / TX) /* columns of S that become P in one step */
 
@@ -94,7 +94,7 @@
 #define CHUNK 4
 typedef float4 chunk;
 
-#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0
+#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0 && VALUE_DIM % CHUNK == 0
 #define WHOLE_CHUNKS 1
 #else
 #define WHOLE_CHUNKS 0
@@ -122,20 +122,19 @@ static inline __global const element *row_of(const struct rows *r, int row)
     return r->x + min(row, r->last) * r->seq;
 }
 
-/* Features f .. f + 3 of a row, zeros from HEAD_DIM on, which only padded rows have. */
-#define IN_HEAD(f, padded) ((padded) == HEAD_DIM || (f) < HEAD_DIM)
-
-static inline chunk load_aligned(const struct rows *r, int row, int f, int padded)
+/* Features f .. f + 3 of a row of `dim`, zeros from there on, where only padded rows have any. */
+static inline chunk load_aligned(const struct rows *r, int row, int f, const int dim,
+                                 const int padded)
 {
-    return IN_HEAD(f, padded) ? LOADV_ALIGNED(DTYPE, CHUNK, row_of(r, row) + f) : (chunk)0;
+    return padded == dim || f < dim ? LOADV_ALIGNED(DTYPE, CHUNK, row_of(r, row) + f) : (chunk)0;
 }
 
-static inline chunk load_one_by_one(const struct rows *r, int row, int f)
+static inline chunk load_one_by_one(const struct rows *r, int row, int f, const int dim)
 {
     __global const element *x = row_of(r, row);
     float e[CHUNK];
     UNROLL for (int i = 0; i < CHUNK; i++)
-        e[i] = f + i < HEAD_DIM ? LOAD(DTYPE, x + (f + i) * r->feature) : 0.0f;
+        e[i] = f + i < dim ? LOAD(DTYPE, x + (f + i) * r->feature) : 0.0f;
     return VLOAD(CHUNK, e);
 }
 
@@ -171,14 +170,15 @@ ALWAYS_INLINE void load_turned(chunk *chunks, const struct rows *r, int count, i
             const int n = item + i * WORK_ITEMS;
             if (HAS(n, count * DC / CHUNK))
                 chunks[i] = load_aligned(r, TURNED_ROW(n, count), d + TURNED_FEATURE(n, count),
-                                         FEATURES);
+                                         HEAD_DIM, FEATURES);
         }
     else
         UNROLL for (int i = 0; i < COUNT(count * DC / CHUNK); i++)
         {
             const int n = item + i * WORK_ITEMS;
             if (HAS(n, count * DC / CHUNK))
-                chunks[i] = load_one_by_one(r, TURNED_ROW(n, count), d + TURNED_FEATURE(n, count));
+                chunks[i] = load_one_by_one(r, TURNED_ROW(n, count), d + TURNED_FEATURE(n, count),
+                                            HEAD_DIM);
         }
 }
 
@@ -213,14 +213,16 @@ ALWAYS_INLINE void load_values(chunk *chunks, const struct rows *v, int c, int i
         {
             const int n = item + i * WORK_ITEMS;
             if (HAS(n, V_CHUNKS))
-                chunks[i] = load_aligned(v, VALUE_ROW(n, c), n % ROW_CHUNKS * CHUNK, OUT);
+                chunks[i] =
+                    load_aligned(v, VALUE_ROW(n, c), n % ROW_CHUNKS * CHUNK, VALUE_DIM, OUT);
         }
     else
         UNROLL for (int i = 0; i < COUNT(V_CHUNKS); i++)
         {
             const int n = item + i * WORK_ITEMS;
             if (HAS(n, V_CHUNKS))
-                chunks[i] = load_one_by_one(v, VALUE_ROW(n, c), n % ROW_CHUNKS * CHUNK);
+                chunks[i] =
+                    load_one_by_one(v, VALUE_ROW(n, c), n % ROW_CHUNKS * CHUNK, VALUE_DIM);
         }
 }
 
@@ -423,7 +425,7 @@ ALWAYS_INLINE void store_row(__global element *row, long stride, const float *ou
     UNROLL for (int c = 0; c < RO; c++)
     {
         const int f = COLUMN(x, c, WO);
-        if (f < HEAD_DIM)
+        if (f < VALUE_DIM)
             STORE(DTYPE, out[c] * inverse, row + f * stride);
     }
 }

@@ -37,7 +37,8 @@
 #include "attention_bf16.clh"
 #include "bf16_tile.clh"
 
-#define OUT_DIM ROUND_UP(HEAD_DIM, SIDE)
+#define KEY_DIM ROUND_UP(HEAD_DIM, SIDE)
+#define OUT_DIM ROUND_UP(VALUE_DIM, SIDE)
 #define RUN_KEYS SIDE
 #define RUN_VECTORS (SIDE / VW)
 
@@ -57,8 +58,9 @@
  *     V    [features / 16][16 features][16 words of keys]
  *     whether V holds NaN or infinities, which are zeros in the packed V: a line of the caches
  */
-#define K_WORDS (SIDE / 2 * OUT_DIM)
-#define STEP_WORDS (2 * K_WORDS + VW)
+#define K_WORDS (SIDE / 2 * KEY_DIM)
+#define V_WORDS (SIDE / 2 * OUT_DIM)
+#define STEP_WORDS (K_WORDS + V_WORDS + VW)
 #define PACKED_STEPS 8 /* of a work-group */
 
 static inline int packed_steps(const struct attention_params *p)
@@ -69,12 +71,12 @@ static inline int packed_steps(const struct attention_params *p)
 static inline void pack_keys(__global ushort *packed, __global const ushort *k, long seq,
                              long feature, int count)
 {
-    for (int d = 0; d < OUT_DIM; d += SIDE)
+    for (int d = 0; d < KEY_DIM; d += SIDE)
         for (int key = 0; key < SIDE; key++, packed += SIDE)
             for (int i = 0; i < SIDE; i += VW) {
                 ushort16 x = 0;
                 if (key < count)
-                    x = load_elements(k + key * seq, feature, d + i);
+                    x = load_elements(k + key * seq, feature, d + i, HEAD_DIM);
                 VSTORE(16, x, packed + i);
             }
 }
@@ -94,11 +96,12 @@ static inline void pack_values(__global uint *packed, __global const ushort *v, 
     for (int d = 0; d < OUT_DIM; d += VW, packed += TILE_WORDS) {
         float16 r[VW];
         UNROLL for (int i = 0; i < VW; i++) {
+            __global const ushort *row = v + 2 * i * seq;
             ushort16 even = 0, odd = 0;
             if (2 * i < count)
-                even = only_numbers(load_elements(v + 2 * i * seq, feature, d), &bad);
+                even = only_numbers(load_elements(row, feature, d, VALUE_DIM), &bad);
             if (2 * i + 1 < count)
-                odd = only_numbers(load_elements(v + (2 * i + 1) * seq, feature, d), &bad);
+                odd = only_numbers(load_elements(row + seq, feature, d, VALUE_DIM), &bad);
             r[i] = as_float16(convert_uint16(even) | convert_uint16(odd) << 16);
         }
         transpose_float16(r);
@@ -160,7 +163,7 @@ static inline void score_step(float *st, const uint *qt, __global const uint *k)
     TILE_ZERO(1);
     TILE_ZERO(2);
     TILE_ZERO(3);
-    for (int d = 0; d < OUT_DIM; d += SIDE, k += 2 * TILE_WORDS, qt += SIDE / 2 * BQ)
+    for (int d = 0; d < KEY_DIM; d += SIDE, k += 2 * TILE_WORDS, qt += SIDE / 2 * BQ)
         multiply_tiles(k, (const float *)qt);
     store_sums(st);
 }
@@ -254,7 +257,7 @@ static inline void add_no_numbers(float *ot, const float *st, __global const ele
     for (int i = 0; i < BQ; i++)
         query[i] = t->first + min(i, t->rows - 1);
     for (int key = r->key; key < r->key + r->keys; key++)
-        for (int d = 0; d < HEAD_DIM; d++) {
+        for (int d = 0; d < VALUE_DIM; d++) {
             const float value = LOAD(DTYPE, v + key * p->v.seq + d * FEATURE_STRIDE(p->v));
             if (isfinite(value))
                 continue;
@@ -274,7 +277,7 @@ static inline bool all_numbers(__global const uint *packed, int keys)
 {
     uint bad = 0;
     for (int key = 0; key < keys; key += SIDE, packed += STEP_WORDS)
-        bad |= packed[2 * K_WORDS];
+        bad |= packed[K_WORDS + V_WORDS];
     return bad == 0;
 }
 
@@ -303,7 +306,7 @@ static inline void raise_top(float *ot, vec *top, vec *sum, const vec *highest, 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 attention(ATTENTION_PARAMETERS, __global const uint *workspace)
 {
-    uint qt[OUT_DIM / 2 * BQ] __attribute__((aligned(64)));
+    uint qt[KEY_DIM / 2 * BQ] __attribute__((aligned(64)));
     float st[BK * BQ] __attribute__((aligned(64)));
     float ot[OUT_DIM * BQ] __attribute__((aligned(64)));
     vec top[NV], sum[NV];

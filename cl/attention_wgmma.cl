@@ -3,9 +3,9 @@
  * A work-group stays and takes one query tile after the other from a counter. Its last warpgroup
  * brings tiles of Q, K and V to local memory by TMA, the CW others compute, 64 queries each:
  *
- *                         BK keys                      DIM features
+ *                         BK keys                      V_DIM features
  *                     +-------------+                +-------------+
- *      DIM features   | K^T, local  |       BK keys  | V, local    |
+ *    K_DIM features   | K^T, local  |       BK keys  | V, local    |
  *                     +-------------+                +-------------+
  *     +------------+  +-------------+                +-------------+
  *  64 | Q, local   |  | S, then P   |  registers, -> | O           |  registers
@@ -24,13 +24,13 @@
  *
  * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
  * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor
- * cores; RESIDENT, work-groups of a multiprocessor. Variant: DIM, features filled up to a multiple
- * of 16; NEGATIVE, 1 where scores weigh more the smaller they are; see attention.clh for the
+ * cores; RESIDENT, work-groups of a multiprocessor. Variant: V_DIM, features of V filled up to
+ * what products have (hopper.clh); NEGATIVE, 1 where scores weigh more the smaller they are; see attention.clh for the
  * others. The rows of all tensors are whole chunks of 16 bytes.
  */
 #if !defined(CW) || !defined(BK) || !defined(STAGES) || !defined(Q_STAGES) || !defined(TURNS) ||   \
-    !defined(RESIDENT) || !defined(DIM) || !defined(NEGATIVE)
-#error "attention_wgmma.cl: CW, BK, STAGES, Q_STAGES, TURNS, RESIDENT, DIM, NEGATIVE are required"
+    !defined(RESIDENT) || !defined(V_DIM) || !defined(NEGATIVE)
+#error "attention_wgmma.cl: a tunable or a variant is missing"
 #endif
 
 #include "common.clh"
@@ -55,7 +55,7 @@
 #define REGISTERS_LOADING_1 32
 #define REGISTERS_COMPUTING_1 128
 #endif
-#if DIM > 128
+#if V_DIM > 128
 #define REGISTERS_LOADING_2 24
 #define REGISTERS_COMPUTING_2 240
 #else
@@ -68,10 +68,12 @@
 #define REGISTERS_COMPUTING_4 112
 
 /* Tiles are panels of 64 features, which is as far as a swizzle goes: [panel][line][64]. */
-#define PANELS ((DIM + 63) / 64)
+#define K_DIM ROUND_UP(HEAD_DIM, 16)
+#define PANELS(dim) (((dim) + 63) / 64)
 #define LINE_BYTES 128
-#define Q_BYTES (BQ * PANELS * LINE_BYTES)
-#define KV_BYTES (BK * PANELS * LINE_BYTES)
+#define Q_BYTES (BQ * PANELS(K_DIM) * LINE_BYTES)
+#define K_BYTES (BK * PANELS(K_DIM) * LINE_BYTES)
+#define V_BYTES (BK * PANELS(V_DIM) * LINE_BYTES)
 
 /* Weights are 2^SLACK times as large as they should be until the end, so that far more of them are
  * normal numbers of f16, whose largest is above 2^15; bf16 has f32's exponents. */
@@ -145,7 +147,7 @@ ALWAYS_INLINE uint lanes_where(bool is)
 #endif
 
 #define N_SCORES (BK / 2) /* of a work-item; element j is row lane / 4 + j / 2 % 2 * 8, ... */
-#define N_OUTPUTS (DIM / 2)
+#define N_OUTPUTS (V_DIM / 2)
 #define N_WEIGHTS (BK / 4)
 #define COLUMN(lane, j) ((j) / 4 * 8 + (lane) % 4 * 2 + (j) % 2)
 
@@ -166,9 +168,9 @@ ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at)
     ulong q = w->q;
     /* Or all descriptors made of it would stay in registers from one key tile to the next. */
     __asm__ volatile("" : "+l"(q));
-    const ulong k = WGMMA_K_MAJOR(at->k + STAGE(w->n_keys, STAGES) * KV_BYTES);
+    const ulong k = WGMMA_K_MAJOR(at->k + STAGE(w->n_keys, STAGES) * K_BYTES);
     WGMMA_FENCE();
-    UNROLL for (int d = 0; d < DIM / 16; d++)
+    UNROLL for (int d = 0; d < K_DIM / 16; d++)
     {
         const ulong left = q + d / 4 * (BQ * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
         const ulong right = k + d / 4 * (BK * LINE_BYTES >> 4) + d % 4 * WGMMA_STEP;
@@ -184,10 +186,10 @@ ALWAYS_INLINE void begin_scores(struct work *w, const struct places *at)
 ALWAYS_INLINE void begin_outputs(struct work *w, const struct places *at)
 {
     const ulong v =
-        WGMMA_MN_MAJOR(at->v + STAGE(w->n_keys - 1, STAGES) * KV_BYTES, BK * LINE_BYTES);
+        WGMMA_MN_MAJOR(at->v + STAGE(w->n_keys - 1, STAGES) * V_BYTES, BK * LINE_BYTES);
     WGMMA_FENCE();
     UNROLL for (int n = 0; n < BK / 16; n++)
-        WGMMA_RS(DIM, 1, w->out, w->weights + 4 * n, v + n * WGMMA_STEP_MN);
+        WGMMA_RS(V_DIM, 1, w->out, w->weights + 4 * n, v + n * WGMMA_STEP_MN);
     WGMMA_COMMIT();
 }
 
@@ -373,7 +375,7 @@ ALWAYS_INLINE void last_step(struct work *w, const struct places *at)
     WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
     begin_outputs(w, at);
     WGMMA_WAIT(0);
-    WGMMA_KEEP(DIM, w->out);
+    WGMMA_KEEP(V_DIM, w->out);
     RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
 }
 
@@ -391,7 +393,7 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
     YOUR_TURN();
     if (masked && SLOW_MASK) {
         WGMMA_WAIT(0);
-        WGMMA_KEEP(DIM, w->out);
+        WGMMA_KEEP(V_DIM, w->out);
     } else {
         WGMMA_WAIT(1);
     }
@@ -402,7 +404,7 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
         mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
     weigh(w, p->log2_scale);
     WGMMA_WAIT(0);
-    WGMMA_KEEP(DIM, w->out);
+    WGMMA_KEEP(V_DIM, w->out);
     RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
     pack_weights(w);
     rescale(w);
@@ -458,9 +460,9 @@ attention_prepare(__global const element *restrict q, __global const element *re
 {
     __local ulong map[TENSOR_MAP_WORDS] __attribute__((aligned(128)));
     const int parts = SPLIT_KEYS ? p.parts : 1, batch = p.turns / parts / p.query_tiles / p.heads;
-    make_map(workspace + MAP_Q, map, q, &p.q, p.seq_q, p.heads, batch, BQ);
-    make_map(workspace + MAP_K, map, k, &p.k, p.seq_k, p.heads / p.group, batch, BK);
-    make_map(workspace + MAP_V, map, v, &p.v, p.seq_k, p.heads / p.group, batch, BK);
+    make_map(workspace + MAP_Q, map, q, &p.q, HEAD_DIM, p.seq_q, p.heads, batch, BQ);
+    make_map(workspace + MAP_K, map, k, &p.k, HEAD_DIM, p.seq_k, p.heads / p.group, batch, BK);
+    make_map(workspace + MAP_V, map, v, &p.v, VALUE_DIM, p.seq_k, p.heads / p.group, batch, BK);
     if (get_local_id(0) == 0)
         *(__global int *)(workspace + COUNTER) = 0;
 }
@@ -468,14 +470,14 @@ attention_prepare(__global const element *restrict q, __global const element *re
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 attention(ATTENTION_PARAMETERS, __global uchar *workspace)
 {
-    __local uchar tiles_memory[Q_STAGES * Q_BYTES + 2 * STAGES * KV_BYTES]
+    __local uchar tiles_memory[Q_STAGES * Q_BYTES + STAGES * (K_BYTES + V_BYTES)]
         __attribute__((aligned(1024)));
     __local ulong barriers[N_BARRIERS] __attribute__((aligned(16)));
     __local int4 turns[TURN_WORDS * TURN_STAGES];
     const int item = get_local_id(0);
     const uint base = hopper_address(tiles_memory);
     const struct places at = {base, base + Q_STAGES * Q_BYTES,
-                              base + Q_STAGES * Q_BYTES + STAGES * KV_BYTES,
+                              base + Q_STAGES * Q_BYTES + STAGES * K_BYTES,
                               hopper_address(barriers), turns};
     HOPPER_RESIDENT(RESIDENT);
     if (item == 0) {

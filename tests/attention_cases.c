@@ -89,8 +89,11 @@ static struct fixture fixture_new(const clat_attention_problem *problem,
     clat_attention_problem *p = &f.problem;
     const size_t kv_heads = p->kv_heads ? p->kv_heads : p->heads;
     uint64_t seed = 4;
-    f.q = f.o = (struct tensor){p->batch, p->heads, p->seq_q, p->head_dim, {0}, 0};
-    f.k = f.v = (struct tensor){p->batch, kv_heads, p->seq_k, p->head_dim, {0}, 0};
+    const size_t value_dim = p->head_dim_v ? p->head_dim_v : p->head_dim;
+    f.q = (struct tensor){p->batch, p->heads, p->seq_q, p->head_dim, {0}, 0};
+    f.k = (struct tensor){p->batch, kv_heads, p->seq_k, p->head_dim, {0}, 0};
+    f.v = (struct tensor){p->batch, kv_heads, p->seq_k, value_dim, {0}, 0};
+    f.o = (struct tensor){p->batch, p->heads, p->seq_q, value_dim, {0}, 0};
     place(&f, layout);
     if (layout != LAYOUT_DEFAULT) {
         p->q = f.q.stride, p->k = f.k.stride;
@@ -119,7 +122,7 @@ static void fill_tensor(const struct tensor *t, clat_dtype dtype, void *data, ui
 /* ---- the reference */
 
 struct row {
-    double *out, *out_bound; /* head_dim */
+    double *out, *out_bound; /* of each feature */
     double lse, lse_bound;
 };
 
@@ -195,7 +198,7 @@ static void reference_row(const struct fixture *f, const void *in, size_t b, siz
         score[j] = isfinite(score[j]) ? exp(score[j] - largest) : 0;
         sum += score[j];
     }
-    for (size_t d = 0; d < p->head_dim; d++) {
+    for (size_t d = 0; d < f->o.dim; d++) {
         double out = 0, weight = 0, square = 0;
         for (size_t j = 0; j < p->seq_k; j++)
             if (score[j] > 0) {
@@ -223,15 +226,15 @@ static void *gather_outputs(const char *name, const struct fixture *f, const voi
     const clat_attention_problem *p = &f->problem;
     const size_t size = clat_dtype_bytes(p->dtype);
     const size_t rows = p->batch * p->heads * p->seq_q;
-    char *tight = harness_alloc((rows * p->head_dim + 1) * size);
+    char *tight = harness_alloc((rows * f->o.dim + 1) * size);
     char *is_output = harness_alloc(f->outputs);
     const unsigned char *bytes = got;
     memset(is_output, 0, f->outputs);
     for (size_t row = 0; row < rows; row++)
-        for (size_t d = 0; d < p->head_dim; d++) {
+        for (size_t d = 0; d < f->o.dim; d++) {
             const size_t from =
                 at(&f->o, row / p->seq_q / p->heads, row / p->seq_q % p->heads, row % p->seq_q, d);
-            memcpy(tight + (row * p->head_dim + d) * size, bytes + from * size, size);
+            memcpy(tight + (row * f->o.dim + d) * size, bytes + from * size, size);
             is_output[from] = 1;
         }
     for (size_t e = 0; e < f->outputs; e++)
@@ -245,7 +248,7 @@ static void *gather_outputs(const char *name, const struct fixture *f, const voi
 static void compare(const char *name, const struct fixture *f, const void *in, const void *got,
                     const float *got_lse) {
     const clat_attention_problem *p = &f->problem;
-    const size_t rows = p->batch * p->heads * p->seq_q, dim = p->head_dim;
+    const size_t rows = p->batch * p->heads * p->seq_q, dim = f->o.dim;
     double *out = harness_alloc((rows * dim + 1) * sizeof *out);
     double *bounds = harness_alloc((rows * dim + 1) * sizeof *bounds);
     double *lse = harness_alloc((rows + 1) * sizeof *lse);

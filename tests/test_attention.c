@@ -98,7 +98,7 @@ enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 struct variant {
     const char *name;
     clat_dtype dtype;
-    size_t head_dim;
+    size_t head_dim, value_dim; /* value_dim 0: as many */
     enum attention_layout layout;
     const char *masks[10]; /* all of one kind: bands, or one expression for a list */
     size_t batch, heads, kv_heads;
@@ -149,6 +149,20 @@ static const struct variant variants[] = {
      .masks = {"causal"},
      .guess = true,
      .gpu_only = true},
+    {.name = "f32 d20 v37", .head_dim = 20, .value_dim = 37, .masks = SOME_BANDS, .heads = 2},
+    {.name = "f32 d48 v16 bnhd",
+     .head_dim = 48,
+     .value_dim = 16,
+     .masks = SOME_BANDS,
+     .heads = 4,
+     .kv_heads = 2,
+     .layout = LAYOUT_BNHD},
+    {.name = "f32 d192 v128 guess",
+     .head_dim = 192,
+     .value_dim = 128,
+     .masks = {"causal"},
+     .guess = true,
+     .gpu_only = true},
     {.name = "f16 d31", .dtype = CLAT_F16, .head_dim = 31, .masks = SOME_BANDS},
     {.name = "bf16 d64 bnhd",
      .dtype = CLAT_BF16,
@@ -176,6 +190,30 @@ static const struct variant variants[] = {
      .masks = BANDS,
      .native = true,
      .guess = true,
+     .native_only = true},
+    {.name = "bf16 d40 v88 native",
+     .dtype = CLAT_BF16,
+     .head_dim = 40,
+     .value_dim = 88,
+     .masks = SOME_BANDS,
+     .heads = 2,
+     .native = true,
+     .native_only = true},
+    {.name = "bf16 d192 v128 native guess",
+     .dtype = CLAT_BF16,
+     .head_dim = 192,
+     .value_dim = 128,
+     .masks = {"causal"},
+     .native = true,
+     .guess = true,
+     .native_only = true},
+    {.name = "bf16 d100 v9 native features",
+     .dtype = CLAT_BF16,
+     .head_dim = 100,
+     .value_dim = 9,
+     .masks = SOME_BANDS,
+     .layout = LAYOUT_FEATURES,
+     .native = true,
      .native_only = true},
     {.name = "bf16 d80 native mqa",
      .dtype = CLAT_BF16,
@@ -261,6 +299,7 @@ static clat_attention_problem make_problem(const struct variant_case *is) {
     problem.heads = variant->heads ? variant->heads : 1;
     problem.kv_heads = variant->kv_heads;
     problem.head_dim = variant->head_dim;
+    problem.head_dim_v = variant->value_dim;
     problem.logsumexp = !variant->no_logsumexp;
     problem.precision = variant->native ? CLAT_PRECISION_NATIVE : problem.precision;
     problem.implementation = implementations[is->implementation].name;

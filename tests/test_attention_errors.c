@@ -25,6 +25,7 @@ static const struct bad_problem bad_problems[] = {
     {"negative scale beyond f32", CLAT_INVALID_ARGUMENT, "scale", {.scale = -1e39}},
     {"scale * log2(e) beyond f32", CLAT_INVALID_ARGUMENT, "scale", {.scale = 3e38}},
     {"head_dim 257", CLAT_INVALID_SIZE, "head_dim", {.head_dim = 257}},
+    {"head_dim_v 257", CLAT_INVALID_SIZE, "head_dim_v", {.head_dim_v = 257}},
     {"kv_heads 3 of 8", CLAT_INVALID_SIZE, "kv_heads", {.heads = 8, .kv_heads = 3}},
     {"more kv_heads than heads", CLAT_INVALID_SIZE, "kv_heads", {.heads = 2, .kv_heads = 4}},
     {"seq_q beyond 2^30", CLAT_INVALID_SIZE, "seq_q", {.seq_q = ((size_t)1 << 30) + 1}},

@@ -22,6 +22,7 @@ struct variant {
     bool no_logsumexp;
     double scale;
     const char *masks[8]; /* all of one kind: bands, or one expression for a list */
+    size_t value_dim;     /* 0: as head_dim */
 };
 
 /* Tiles and fragments are 8 or 16 by 16: full, cut and empty ones in each. */
@@ -30,7 +31,7 @@ static const struct variant variants[] = {
      .masks = {"dense", "causal", "causal_br", "window", "window_self", "nothing"}},
     {"bf16 d20, negative scale", "SG=1 RQ=1 BK=32 STAGES=2 KEEP_Q=1", CLAT_BF16, 20, .batch = 2,
      .heads = 4, .kv_heads = 2, .layout = LAYOUT_PADDED, .no_logsumexp = true, .scale = -0.6,
-     .masks = {"dense", "causal", "window"}},
+     .masks = {"dense", "causal", "window"}, .value_dim = 36},
 };
 
 /* Further paths, on one engine. */
@@ -43,6 +44,8 @@ static const struct variant more[] = {
      .heads = 4, .masks = {"blocks_heads"}},
     {"f16 d256", "SG=1 RQ=1 BK=16 STAGES=1 KEEP_Q=0", CLAT_F16, 256, .batch = 1, .heads = 1,
      .masks = {"causal"}},
+    {"f16 d56 v8", "SG=2 RQ=1 BK=16 STAGES=2 KEEP_Q=1", CLAT_F16, 56, .batch = 1, .heads = 2,
+     .masks = {"dense", "causal_br"}, .value_dim = 8},
 };
 
 /* Guesses are for the device's own engine: their tiles are large. */
@@ -50,6 +53,8 @@ static const struct variant guesses[] = {
     {"f16 d64", NULL, CLAT_F16, 64, .batch = 1, .heads = 2, .masks = {"dense", "causal", "window"}},
     {"bf16 d128", NULL, CLAT_BF16, 128, .batch = 1, .heads = 2, .masks = {"causal", "window"}},
     {"f16 d256", NULL, CLAT_F16, 256, .batch = 1, .heads = 1, .masks = {"causal"}},
+    {"f16 d192 v128", NULL, CLAT_F16, 192, .batch = 1, .heads = 2, .masks = {"causal"},
+     .value_dim = 128},
     {"f16 d80, bigbird", NULL, CLAT_F16, 80, .batch = 1, .heads = 2, .masks = {"bigbird"}},
 };
 
@@ -86,6 +91,7 @@ static clat_attention_problem make_problem(const struct engine_case *is) {
     problem.heads = variant->heads;
     problem.kv_heads = variant->kv_heads;
     problem.head_dim = variant->head_dim;
+    problem.head_dim_v = variant->value_dim;
     problem.scale = variant->scale;
     problem.logsumexp = !variant->no_logsumexp;
     problem.implementation = "mma";

@@ -22,6 +22,7 @@ struct variant {
     bool no_logsumexp;
     double scale;
     const char *masks[8]; /* all of one kind: bands, or one expression for a list */
+    size_t value_dim;     /* 0: as head_dim */
 };
 
 #define BANDS                                                                                      \
@@ -40,6 +41,12 @@ static const struct variant variants[] = {
      .masks = {"dense", "causal"}},
     {"f16 d72, chunks", NULL, CLAT_F16, 72, 1, 2, .layout = LAYOUT_ALIGNED,
      .masks = {"dense", "causal"}},
+    {"bf16 d192 v128", NULL, CLAT_BF16, 192, 1, 2, .layout = LAYOUT_ALIGNED,
+     .masks = {"dense", "causal"}, .value_dim = 128},
+    {"f16 d64 v256", NULL, CLAT_F16, 64, 1, 2, .layout = LAYOUT_ALIGNED,
+     .masks = {"causal", "window"}, .value_dim = 256},
+    {"f16 d40 v72, odd offsets", NULL, CLAT_F16, 40, 2, 2, .masks = {"dense", "causal"},
+     .value_dim = 72},
     {"bf16 d8", NULL, CLAT_BF16, 8, 1, 2, .layout = LAYOUT_ALIGNED, .masks = {"causal"}},
     {"f16 d64 shared", NULL, CLAT_F16, 64, 2, 4, .layout = LAYOUT_SHARED | LAYOUT_ALIGNED,
      .masks = {"causal"}},
@@ -82,6 +89,7 @@ static clat_attention_problem make_problem(const struct variant *variant) {
     problem.heads = variant->heads;
     problem.kv_heads = variant->kv_heads;
     problem.head_dim = variant->head_dim;
+    problem.head_dim_v = variant->value_dim;
     problem.scale = variant->scale;
     problem.logsumexp = !variant->no_logsumexp;
     problem.implementation = "wgmma";

@@ -45,7 +45,8 @@ class Strides(c.Structure):
 class Problem(c.Structure):  # clat_attention_problem
     _fields_ = (
         [("dtype", c.c_int)]
-        + [(n, c.c_size_t) for n in ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim")]
+        + [(n, c.c_size_t) for n in ("batch", "heads", "kv_heads", "seq_q", "seq_k")]
+        + [(n, c.c_size_t) for n in ("head_dim", "head_dim_v")]
         + [(n, Strides) for n in "qkvo"]
         + [("scale", c.c_double), ("mask", c.c_void_p), ("score", c.c_char_p)]
         + [("score_data", c.c_size_t), ("logsumexp", c.c_bool)]

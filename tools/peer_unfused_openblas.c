@@ -50,6 +50,8 @@ static bool supports(clat_context *ctx, const struct spec *spec, char why[PEER_W
         snprintf(why, PEER_WHY_BYTES, "it is about attention");
     else if (spec->dtype != CLAT_F32)
         snprintf(why, PEER_WHY_BYTES, "it has no %s", clat_dtype_name(spec->dtype));
+    else if (spec->head_dim_v)
+        snprintf(why, PEER_WHY_BYTES, "it has as many features in V as in Q");
     else if (spec->score)
         snprintf(why, PEER_WHY_BYTES, "it has no score modifiers");
     else if (spec->mask.form > MASK_WINDOW)

@@ -45,7 +45,8 @@ struct spec_options spec_options_init(void) {
                                  .kv_heads = UNSET,
                                  .seq_q = UNSET,
                                  .seq_k = UNSET,
-                                 .head_dim = UNSET};
+                                 .head_dim = UNSET,
+                                 .head_dim_v = UNSET};
 }
 
 void spec_args(struct arg *rows, struct spec_options *o) {
@@ -73,6 +74,8 @@ void spec_args(struct arg *rows, struct spec_options *o) {
          &o->attention_given},
         {"head-dim", ARG_SIZE, &o->head_dim, "N", "attention: features of a head", NULL, 0,
          &o->attention_given},
+        {"head-dim-v", ARG_SIZE, &o->head_dim_v, "N", "attention: those of V and O, if others",
+         NULL, 0, &o->attention_given},
         {"mask", ARG_STRING, &o->mask, "MASK",
          "attention: full, causal, window:L,R, longformer:W,G, prefix:KEYS, documents:COUNT, "
          "csr:BLOCK,DENSITY, longrow:BLOCK",
@@ -99,7 +102,7 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
                           spec_op_names[op]);
     if (op == SPEC_GEMM && o->attention_given)
         return tool_error("gemm takes no --heads, --kv-heads, --seq-q, --seq-k, --head-dim, "
-                          "--mask, --score");
+                          "--head-dim-v, --mask, --score");
     *out = spec_default(op);
     out->dtype = dtypes[o->dtype];
     out->precision = precisions[o->precision];
@@ -121,9 +124,14 @@ bool spec_from_options(struct spec *out, enum spec_op op, const struct spec_opti
     out->seq_k = out->seq_q;
     take(&out->seq_k, o->seq_k);
     take(&out->head_dim, o->head_dim);
+    take(&out->head_dim_v, o->head_dim_v);
+    if (out->head_dim_v == out->head_dim)
+        out->head_dim_v = 0;
     out->embed = out->heads * out->head_dim;
     if (op == SPEC_MHA && o->tunables)
         return tool_error("mha takes no --tunables: its parts differ");
+    if (op == SPEC_MHA && out->head_dim_v)
+        return tool_error("mha takes no --head-dim-v");
     if (op == SPEC_MHA && o->score)
         return tool_error("mha takes no --score");
     out->score = o->score;
@@ -189,6 +197,7 @@ static clat_status plan_attention(clat_plan **out, clat_context *ctx, const stru
     problem.seq_q = spec->seq_q;
     problem.seq_k = spec->seq_k;
     problem.head_dim = spec->head_dim;
+    problem.head_dim_v = spec->head_dim_v;
     problem.mask = mask;
     set_score(&problem, spec);
     problem.implementation = spec->implementation;
@@ -245,7 +254,7 @@ static const char *precision_suffix(const struct spec *spec) {
 }
 
 const char *spec_print(char *text, size_t size, const struct spec *spec) {
-    char batch[32] = "", heads[48], keys[32] = "", mask[48];
+    char batch[32] = "", heads[48], keys[32] = "", values[32] = "", mask[48];
     const char *score = !spec->score ? "" : named_score(spec->score) ? spec->score : "modified";
     if (spec->op == SPEC_GEMM) {
         if (spec->batch != 1)
@@ -262,9 +271,11 @@ const char *spec_print(char *text, size_t size, const struct spec *spec) {
         snprintf(heads, sizeof heads, "%zu", spec->heads);
     if (spec->seq_k != spec->seq_q)
         snprintf(keys, sizeof keys, "/%zu", spec->seq_k);
-    snprintf(text, size, "%s %s%s %zux%sx%zu%sx%zu %s%s%s", spec->op == SPEC_MHA ? "mha" : "attn",
+    if (spec->head_dim_v)
+        snprintf(values, sizeof values, "/%zu", spec->head_dim_v);
+    snprintf(text, size, "%s %s%s %zux%sx%zu%sx%zu%s %s%s%s", spec->op == SPEC_MHA ? "mha" : "attn",
              clat_dtype_name(spec->dtype), precision_suffix(spec), spec->batch, heads, spec->seq_q,
-             keys, spec->head_dim, mask_spec_print(mask, sizeof mask, &spec->mask),
+             keys, spec->head_dim, values, mask_spec_print(mask, sizeof mask, &spec->mask),
              *score ? " " : "", score);
     return text;
 }
@@ -287,6 +298,8 @@ static json_t *attention_json(const struct spec *spec) {
                   (json_int_t)spec->heads, "kv_heads", (json_int_t)spec->kv_heads, "seq_q",
                   (json_int_t)spec->seq_q, "seq_k", (json_int_t)spec->seq_k, "head_dim",
                   (json_int_t)spec->head_dim, "mask", mask);
+    if (json && spec->head_dim_v)
+        json_object_set_new(json, "head_dim_v", json_integer((json_int_t)spec->head_dim_v));
     if (json && spec->op == SPEC_MHA)
         json_object_set_new(json, "embed", json_integer((json_int_t)spec->embed));
     if (json && spec->score)
@@ -301,12 +314,16 @@ json_t *spec_json(const struct spec *spec) {
     return json;
 }
 
+static size_t value_dim(const struct spec *spec) {
+    return spec->head_dim_v ? spec->head_dim_v : spec->head_dim;
+}
+
 double spec_bytes(const struct spec *spec) {
     const double m = (double)spec->m, n = (double)spec->n, k = (double)spec->k;
     const double heads = (double)spec->heads, kv_heads = (double)spec->kv_heads;
     const double seq_q = (double)spec->seq_q, seq_k = (double)spec->seq_k;
-    const double d = (double)spec->head_dim, embed = (double)spec->embed;
-    const double attention = 2 * d * (heads * seq_q + kv_heads * seq_k);
+    const double d = (double)spec->head_dim, d_v = (double)value_dim(spec), embed = (double)spec->embed;
+    const double attention = (d + d_v) * (heads * seq_q + kv_heads * seq_k);
     const double gemm = m * k + k * n + m * n;
     const double weights = 2 * d * embed * (heads + kv_heads), tokens = 2 * seq_q * embed;
     const double batch = (double)spec->batch, bytes = (double)clat_dtype_bytes(spec->dtype);
@@ -326,7 +343,7 @@ const char *spec_output(const struct spec *spec, size_t *elements) {
         *elements = spec->batch * spec->m * spec->n;
         return "c";
     case SPEC_ATTENTION:
-        *elements = spec->batch * spec->heads * spec->seq_q * spec->head_dim;
+        *elements = spec->batch * spec->heads * spec->seq_q * value_dim(spec);
         return "o";
     default:
         *elements = spec->batch * spec->seq_q * spec->embed;

@@ -18,6 +18,7 @@ struct spec {
     clat_layout layout;
     /* attention, mha */
     size_t heads, kv_heads, seq_q, seq_k, head_dim; /* mha: seq_q = seq_k */
+    size_t head_dim_v;                              /* attention; 0: head_dim */
     size_t embed;                                   /* mha */
     struct mask_spec mask;
     const char *score; /* attention: "alibi", "softcap", or statements of its own; NULL: none */
@@ -41,7 +42,7 @@ struct spec spec_default(enum spec_op op);
 
 /* What the options of a command line said; unset ones keep the default of the operator. */
 struct spec_options {
-    size_t m, n, k, batch, heads, kv_heads, seq_q, seq_k, head_dim;
+    size_t m, n, k, batch, heads, kv_heads, seq_q, seq_k, head_dim, head_dim_v;
     bool trans_a, trans_b;
     int layout, dtype, precision;
     const char *mask, *score, *implementation, *tunables;
@@ -50,7 +51,7 @@ struct spec_options {
 
 struct spec_options spec_options_init(void);
 
-enum { SPEC_N_ARGS = 18 };
+enum { SPEC_N_ARGS = 19 };
 
 /* Writes SPEC_N_ARGS rows of a command's option table. */
 void spec_args(struct arg *rows, struct spec_options *options);

@@ -475,7 +475,7 @@ CLAT_API clat_status clat_gemm(clat_context *ctx, cl_command_queue queue,
  */
 
 /* Of each of Q, K, V and O on its own: all zero means tight BHND. Else `feature` must not be 0,
- * unless head_dim is 1. A batch, head or seq stride of 0 repeats an input; O must not overlap
+ * unless there is one feature. A batch, head or seq stride of 0 repeats an input; O must not overlap
  * itself. */
 typedef struct clat_strides {
     size_t batch, head, seq, feature; /* elements between neighbours */
@@ -504,14 +504,15 @@ typedef struct clat_strides {
  * for queries or keys that do not exist. -infinity gives a key no weight, NaN spoils its query.
  * They are the body of a function, which returns `score` in the end: they may declare variables and
  * use all built-in functions. Where they do not compile, the plan is BUILD_FAILED, and the sentence
- * says where as score:LINE:COLUMN, counted from the first character. "cpu", "decode", "simt" and
- * "mma" take them; "cpu_tile" and "wgmma" decline.
+ * says where as score:LINE:COLUMN, counted from the first character. All implementations
+ * take them but "cpu_tile".
  */
 typedef struct clat_attention_problem {
     clat_dtype dtype;              /* Q, K, V, O: f32, f16 or bf16. Arithmetic is f32 */
     size_t batch, heads, kv_heads; /* kv_heads divides heads; 0: heads */
     size_t seq_q, seq_k;
-    size_t head_dim;          /* 1 .. 256 */
+    size_t head_dim;          /* of Q and K, 1 .. 256 */
+    size_t head_dim_v;        /* of V and O, 1 .. 256; 0: head_dim */
     clat_strides q, k, v, o;  /* all zero: BHND. Packed QKV: three views of one buffer */
     double scale;             /* 0: 1 / sqrt(head_dim). May be negative; must be finite */
     const clat_mask *mask;    /* NULL: every key is visible */
@@ -521,7 +522,7 @@ typedef struct clat_attention_problem {
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
     const char *implementation, *tunables; /* as in clat_gemm_problem, but "cpu", "cpu_tile",
                                               "mma", "simt", "wgmma", "decode" (CPUs, at most 4
-                                              queries) */
+                                              queries), "decode_simt" (at most 16) */
 } clat_attention_problem;
 
 #define CLAT_ATTENTION_PROBLEM_INIT                                                                \

@@ -58,15 +58,17 @@ static void shape(const void *problem, struct shape *out) {
         .count = 4,
         .dim = {
             {"batch", a->batch}, {"heads", a->heads}, {"seq_q", a->seq_q}, {"seq_k", a->seq_k}}};
-    snprintf(out->variant, sizeof out->variant, "%s%s d%zu %s", clat_dtype_name(a->dtype),
-             a->precision == CLAT_PRECISION_NATIVE ? " native" : "", a->head_dim, mask_class(a));
-    if (a->mask == NULL)
-        return;
+    char values[16] = "", grain[32] = "";
+    if (a->value_dim != a->head_dim)
+        snprintf(values, sizeof values, "/%zu", a->value_dim);
     /* Tiles that suit one size of blocks straddle the edges of another. */
     uint32_t rows = 1, cols = 1;
-    const size_t length = strlen(out->variant);
     mask_grain(a->mask, &rows, &cols);
-    snprintf(out->variant + length, sizeof out->variant - length, " %ux%u", rows, cols);
+    if (a->mask != NULL)
+        snprintf(grain, sizeof grain, " %ux%u", rows, cols);
+    snprintf(out->variant, sizeof out->variant, "%s%s d%zu%s %s%s", clat_dtype_name(a->dtype),
+             a->precision == CLAT_PRECISION_NATIVE ? " native" : "", a->head_dim, values,
+             mask_class(a), grain);
 }
 
 static const struct implementation *const implementations[] = {&attention_decode,
@@ -100,7 +102,8 @@ size_t attention_groups(const struct attention *a, size_t tile_q) {
 
 size_t attention_section_heads(const struct attention *a) {
     enum { SECTION_BYTES = 32 << 20 };
-    const size_t bytes = 2 * a->seq_k * a->head_dim * clat_dtype_bytes(a->dtype);
+    const size_t bytes =
+        a->seq_k * (a->head_dim + a->value_dim) * clat_dtype_bytes(a->dtype);
     const size_t kv_heads = bytes > 0 && bytes < SECTION_BYTES ? SECTION_BYTES / bytes : 1;
     const size_t all = a->batch * a->heads, heads = kv_heads * (a->heads / a->kv_heads);
     return heads < all ? heads : all;
@@ -215,10 +218,10 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
     out->params_bytes = sizeof params;
     memcpy(out->params, &params, sizeof params);
     text_printf(&out->defines,
-                "#define DTYPE %s\n#define HEAD_DIM %zu\n#define UNIT_FEATURES %d\n"
+                "#define DTYPE %s\n#define HEAD_DIM %zu\n#define VALUE_DIM %zu\n#define UNIT_FEATURES %d\n"
                 "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n"
                 "#define SCORE_MODIFIER %d\n#define SCORE_DATA %d\n",
-                clat_dtype_name(a->dtype), a->head_dim, attention_unit_features(a),
+                clat_dtype_name(a->dtype), a->head_dim, a->value_dim, attention_unit_features(a),
                 a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1,
                 a->score != NULL, a->score_data > 0);
     attention_score_function(a, &out->snippet);

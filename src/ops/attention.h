@@ -14,7 +14,8 @@ enum { ATTENTION_MAX_DIM = 256 };
  * bands share a plan whatever they were made of.
  */
 struct attention {
-    size_t batch, heads, kv_heads, seq_q, seq_k, head_dim;
+    size_t batch, heads, kv_heads, seq_q, seq_k;
+    size_t head_dim, value_dim; /* features of Q and K; of V and O */
     clat_strides q, k, v, o;
     double scale;
     clat_mask *mask;       /* NULL: the band says it all */
@@ -47,7 +48,7 @@ void attention_extent(const struct attention *attention, enum attention_role rol
 /* true: neighbouring features are neighbours in memory, in all tensors. */
 bool attention_unit_features(const struct attention *attention);
 
-/* "f32 d64 causal ..." for people; flops of the visible part. */
+/* "f32 causal ..." for people; flops of the visible part. */
 void attention_print(const void *problem, struct text *out);
 double attention_flops(const void *problem);
 
@@ -78,8 +79,9 @@ void attention_add_merge(const struct attention *attention, size_t records, size
 /* The same on GPUs: `parts` records for each query, put together by attention_merge.clh. */
 void attention_add_wide_merge(const struct attention *attention, size_t parts, struct launch *out);
 
-/* Parts of the keys that the records of attention_merge.clh are for, at most. */
-enum { ATTENTION_MAX_PARTS = 256 };
+/* Parts of the keys that the records of attention_merge.clh are for, at most, and the local memory
+ * of its kernel. */
+enum { ATTENTION_MAX_PARTS = 256, ATTENTION_MERGE_LOCAL_BYTES = 3 * 256 * sizeof(float) };
 
 /* Sizes of which one divides the other: no tile straddles the edge of a block. */
 bool attention_tiles_agree(size_t tile, size_t block);

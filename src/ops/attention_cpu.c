@@ -33,10 +33,10 @@ static bool fits_registers(const struct device *device, const int *values) {
 /* Mirrors the private arrays of the kernel; those of words are half as large. */
 static size_t private_bytes(const struct attention *a, const int *values) {
     const size_t queries = (size_t)(values[T_VW] * values[T_NV]), keys = (size_t)values[T_BK];
-    const size_t padded =
-        round_up(round_up(a->head_dim, (size_t)values[T_MR]), 2 * (size_t)values[T_VW]);
-    const size_t floats =
-        (2 * padded + keys + 1) * queries + (values[T_PACK] ? 2 * keys * padded : 0);
+    const size_t width = (size_t)values[T_VW];
+    const size_t rows = round_up(a->head_dim, 2 * width) +
+                        round_up(round_up(a->value_dim, (size_t)values[T_MR]), width);
+    const size_t floats = (rows + keys + 1) * queries + (values[T_PACK] ? keys * rows : 0);
     return floats * sizeof(float);
 }
 
@@ -56,7 +56,7 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
 /* Read in place: no conversion, no gathering, no padding. */
 static bool may_read_in_place(const struct attention *a, const int *values) {
     return a->dtype == CLAT_F32 && attention_unit_features(a) &&
-           a->head_dim % (size_t)values[T_MR] == 0;
+           a->value_dim % (size_t)values[T_MR] == 0;
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
@@ -119,7 +119,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->global[0] = tiles;
     pass->local[0] = 1;
     text_printf(&out->defines, "#define BF16_DOT %d\n", uses_bf16_dot(device, a));
-    attention_split_pass(a, tile_q, round_up(a->head_dim, (size_t)values[T_VW]), pass, out);
+    attention_split_pass(a, tile_q, round_up(a->value_dim, (size_t)values[T_VW]), pass, out);
     return CLAT_OK;
 }
 

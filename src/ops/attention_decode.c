@@ -52,7 +52,8 @@ static bool fits(const struct device *device, const void *problem, const int *va
 /* What the cores' second caches hold is near enough; asking for it only costs. */
 static bool is_in_cache(const struct device *device, const struct attention *a) {
     const double keys = (double)a->batch * (double)a->kv_heads * (double)a->seq_k;
-    const double bytes = 2 * keys * (double)a->head_dim * (double)clat_dtype_bytes(a->dtype);
+    const double dims = (double)(a->head_dim + a->value_dim);
+    const double bytes = keys * dims * (double)clat_dtype_bytes(a->dtype);
     return bytes <= (double)device->l2_bytes * device->compute_units;
 }
 
@@ -90,7 +91,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->local[0] = 1;
     if (parts > 1) {
         /* O in whole vectors, the maximum and the sum: RECORD of the kernel. */
-        const size_t record = round_up(a->head_dim, (size_t)values[T_VW]) + 2;
+        const size_t record = round_up(a->value_dim, (size_t)values[T_VW]) + 2;
         attention_add_merge(a, units * parts * rows, record * sizeof(float), units * rows, out);
     }
     return CLAT_OK;

@@ -34,17 +34,26 @@ static size_t tile_q(const struct engine *engine, const int *values) {
     return (size_t)(values[T_SG] * values[T_RQ]) * engine->n;
 }
 
-static size_t padded_dim(const struct attention *a) {
+/* Of Q and K; of V and O; of a line of a tile, which holds either. */
+static size_t key_dim(const struct attention *a) {
     return round_up(a->head_dim, DEPTH);
+}
+
+static size_t output_dim(const struct attention *a) {
+    return round_up(a->value_dim, DEPTH);
+}
+
+static size_t line_dim(const struct attention *a) {
+    return key_dim(a) > output_dim(a) ? key_dim(a) : output_dim(a);
 }
 
 /* Mirrors the local arrays of the kernel. */
 static size_t local_bytes(const struct device *device, const struct engine *engine,
                           const struct attention *a, const int *values) {
-    const size_t queries = tile_q(engine, values), dim = padded_dim(a);
+    const size_t queries = tile_q(engine, values), dim = line_dim(a), out = output_dim(a);
     const size_t keys = (size_t)(2 * values[T_STAGES] * values[T_BK]);
     const size_t spoilt = queries * ceil_div(dim, 32) * sizeof(uint32_t);
-    const size_t lefts = (dim > (size_t)values[T_BK] ? dim : (size_t)values[T_BK]) / engine->m;
+    const size_t lefts = (out > (size_t)values[T_BK] ? out : (size_t)values[T_BK]) / engine->m;
     return (queries + keys) * dim * ELEMENT_BYTES + spoilt + sizeof(int32_t) +
            (size_t)values[T_SG] *
                engine_scratch_bytes(device, engine, a->dtype, lefts, (size_t)values[T_RQ]);
@@ -52,9 +61,9 @@ static size_t local_bytes(const struct device *device, const struct engine *engi
 
 /* Of S^T, O^T and what is kept of Q^T, in one lane. */
 static size_t registers(const struct engine *engine, const struct attention *a, const int *values) {
-    const size_t queries = (size_t)values[T_RQ] * engine->n, dim = padded_dim(a);
-    const size_t sums = ((size_t)values[T_BK] + dim) * queries / engine->lanes;
-    return sums + (values[T_KEEP_Q] ? dim * queries / engine->lanes / 2 : 0);
+    const size_t queries = (size_t)values[T_RQ] * engine->n;
+    const size_t sums = ((size_t)values[T_BK] + output_dim(a)) * queries / engine->lanes;
+    return sums + (values[T_KEEP_Q] ? key_dim(a) * queries / engine->lanes / 2 : 0);
 }
 
 /* Of an engine's registers: what is left holds operands and addresses. The latter are many where V
@@ -73,7 +82,7 @@ static bool fits_engine(const struct device *device, const struct engine *engine
     const size_t items = (size_t)values[T_SG] * engine->lanes;
     return items <= device_largest_group(device) && items <= device->max_items[0] &&
            registers(engine, a, values) <= most_registers(engine) &&
-           (!engine->blocks || (size_t)values[T_BK] * padded_dim(a) <= MOST_UNROLLED) &&
+           (!engine->blocks || (size_t)values[T_BK] * line_dim(a) <= MOST_UNROLLED) &&
            local_bytes(device, engine, a, values) <= device_static_local_bytes(device);
 }
 
@@ -150,7 +159,7 @@ static bool is_chunked(const struct attention *a, enum attention_role role) {
     for (unsigned i = 0; i < 3; i++)
         if (extent[i] > 1 && stride[i] % CHUNK != 0)
             return false;
-    return a->head_dim % CHUNK == 0 && stride[3] == 1 && stride[2] <= MAX_ROW;
+    return extent[3] % CHUNK == 0 && stride[3] == 1 && stride[2] <= MAX_ROW;
 }
 
 static bool all_chunked(const struct attention *a) {

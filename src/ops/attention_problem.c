@@ -12,6 +12,9 @@ static clat_status check_sizes(const struct attention *a) {
     if (a->head_dim == 0 || a->head_dim > ATTENTION_MAX_DIM)
         return status_fail(CLAT_INVALID_SIZE, "problem.head_dim is %zu, not in 1..%d", a->head_dim,
                            ATTENTION_MAX_DIM);
+    if (a->value_dim > ATTENTION_MAX_DIM)
+        return status_fail(CLAT_INVALID_SIZE, "problem.head_dim_v is %zu, not in 1..%d",
+                           a->value_dim, ATTENTION_MAX_DIM);
     if (a->seq_q > MAX_SEQ || a->seq_k > MAX_SEQ)
         return status_fail(CLAT_INVALID_SIZE, "problem.seq_%c is %zu, more than 2^30",
                            a->seq_q > MAX_SEQ ? 'q' : 'k',
@@ -36,13 +39,13 @@ static clat_status check_tensor(struct attention *a, enum attention_role role) {
     attention_extent(a, role, extent, stride);
     if (s->batch == 0 && s->head == 0 && s->seq == 0 && s->feature == 0) {
         s->feature = 1;
-        s->seq = a->head_dim;
+        s->seq = extent[3];
         if (!size_multiply(extent[2], s->seq, &s->head) ||
             !size_multiply(extent[1], s->head, &s->batch))
             return status_fail(CLAT_INVALID_SIZE, "problem: the elements of %s overflow 64 bits",
                                name[role]);
     }
-    if (a->head_dim == 1)
+    if (extent[3] == 1)
         s->feature = 1;
     if (s->feature == 0)
         return status_fail(CLAT_INVALID_STRIDE, "problem.%s.feature is 0", name[role]);
@@ -106,6 +109,7 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
     out->seq_q = problem->seq_q;
     out->seq_k = problem->seq_k;
     out->head_dim = problem->head_dim;
+    out->value_dim = problem->head_dim_v > 0 ? problem->head_dim_v : problem->head_dim;
     out->logsumexp = problem->logsumexp;
     if (problem->dtype != CLAT_F32)
         out->precision = problem->precision;
@@ -127,7 +131,7 @@ void attention_extent(const struct attention *a, enum attention_role role, size_
     extent[0] = a->batch;
     extent[1] = keys ? a->kv_heads : a->heads;
     extent[2] = keys ? a->seq_k : a->seq_q;
-    extent[3] = a->head_dim;
+    extent[3] = role == ATTENTION_V || role == ATTENTION_O ? a->value_dim : a->head_dim;
     if (role == ATTENTION_SCORE_DATA) {
         extent[0] = extent[1] = extent[2] = 1;
         extent[3] = a->score_data;
@@ -190,6 +194,8 @@ void attention_print(const void *problem, struct text *out) {
     if (a->kv_heads != a->heads)
         text_printf(out, " kv_heads=%zu", a->kv_heads);
     text_printf(out, " seq_q=%zu seq_k=%zu head_dim=%zu", a->seq_q, a->seq_k, a->head_dim);
+    if (a->value_dim != a->head_dim)
+        text_printf(out, " head_dim_v=%zu", a->value_dim);
     print_strides(a, "q", ATTENTION_Q, out);
     print_strides(a, "k", ATTENTION_K, out);
     print_strides(a, "v", ATTENTION_V, out);
@@ -206,5 +212,5 @@ double attention_flops(const void *problem) {
     const double pairs = a->mask != NULL
                              ? mask_pairs(a->mask, seq_q, seq_k, (int64_t)a->heads)
                              : mask_band_pairs(a->band, seq_q, seq_k) * (double)a->heads;
-    return 4 * pairs * (double)a->head_dim * (double)a->batch;
+    return 2 * pairs * (double)(a->head_dim + a->value_dim) * (double)a->batch;
 }

@@ -31,7 +31,7 @@ enum {
 /* Of S and O, in one work-item. */
 static size_t accumulators(const struct attention *a, const int *values) {
     const size_t tx = (size_t)values[T_TX];
-    return (size_t)values[T_RQ] * ((size_t)values[T_RK] + round_up(a->head_dim, tx) / tx);
+    return (size_t)values[T_RQ] * ((size_t)values[T_RK] + round_up(a->value_dim, tx) / tx);
 }
 
 /* Mirrors the local arrays of the kernel. */
@@ -42,7 +42,7 @@ static size_t local_bytes(const struct attention *a, const int *values) {
     const bool keep = values[T_KEEP_Q];
     const size_t kept_q = keep ? round_up(a->head_dim, dc) * ldq : 0;
     const size_t k_step = dc * (ldk + (keep ? 0 : ldq));
-    const size_t v_step = vc * (round_up(a->head_dim, tx) + ldq);
+    const size_t v_step = vc * (round_up(a->value_dim, tx) + ldq);
     const size_t stage = k_step > v_step ? k_step : v_step;
     return (kept_q + 2 * stage + tx * queries) * sizeof(float);
 }
@@ -109,7 +109,7 @@ static void guess(const struct device *device, const void *problem, int *values)
     const unsigned registers = device_lane_registers(device);
     const bool few = !device->is_cpu && registers != 0 && registers <= FEW_REGISTERS;
     /* Work-items are a loop on a CPU, and registers few: only to run there at all. */
-    const unsigned first = device->is_cpu ? FOR_CPUS : !few && a->head_dim <= NARROW;
+    const unsigned first = device->is_cpu ? FOR_CPUS : !few && a->head_dim <= NARROW && a->value_dim <= NARROW;
     for (int wish = 3; wish >= 0; wish--)
         for (unsigned i = first; i < (few ? (unsigned)SMALL_SHAPES : (unsigned)SHAPES); i++)
             for (values[T_KEEP_Q] = 1; values[T_KEEP_Q] >= 0; values[T_KEEP_Q]--) {

@@ -56,9 +56,9 @@ void attention_split_pass(const struct attention *a, size_t tile_q, size_t out_d
 
 void attention_add_wide_merge(const struct attention *a, size_t parts, struct launch *out) {
     enum { ITEMS = 256 };
-    const size_t queries = a->batch * a->heads * a->seq_q, lanes = round_up(a->head_dim, 32);
+    const size_t queries = a->batch * a->heads * a->seq_q, lanes = round_up(a->value_dim, 32);
     const size_t items = lanes * 2 <= ITEMS ? ITEMS / lanes * lanes : lanes;
-    attention_add_merge(a, queries * parts, (a->head_dim + 2) * sizeof(float), queries * items,
+    attention_add_merge(a, queries * parts, (a->value_dim + 2) * sizeof(float), queries * items,
                         out);
     out->passes[out->n_passes - 1].local[0] = items;
 }

@@ -26,13 +26,18 @@ enum {
     MIN_QUERIES = 5
 };
 
-static size_t padded_dim(const struct attention *a) {
+static size_t key_dim(const struct attention *a) {
     return round_up(a->head_dim, SIDE);
+}
+
+static size_t output_dim(const struct attention *a) {
+    return round_up(a->value_dim, SIDE);
 }
 
 /* Of the packed K and V of one key head. */
 static size_t packed_bytes(const struct attention *a) {
-    return ceil_div(a->seq_k, SIDE) * (SIDE * padded_dim(a) + LANES) * sizeof(uint32_t);
+    return ceil_div(a->seq_k, SIDE) * (SIDE / 2 * (key_dim(a) + output_dim(a)) + LANES) *
+           sizeof(uint32_t);
 }
 
 static bool can_be_packed(const struct attention *a) {
@@ -62,8 +67,8 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
 /* Mirrors the private arrays of the kernel: words of Q^T, S^T and O^T. */
 static bool fits(const struct device *device, const void *problem, const int *values) {
     (void)device;
-    const size_t queries = (size_t)values[T_NV] * LANES, dim = padded_dim(problem);
-    return (dim / 2 + (size_t)values[T_BK] + dim) * queries * sizeof(float) <= PRIVATE_BYTES;
+    const size_t queries = (size_t)values[T_NV] * LANES, dim = output_dim(problem);
+    return (key_dim(problem) / 2 + (size_t)values[T_BK] + dim) * queries * sizeof(float) <= PRIVATE_BYTES;
 }
 
 /* Few queries keep scores in the first cache; K and V that the second does not hold are worth
@@ -118,7 +123,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->dims = 1;
     pass->global[0] = tiles;
     pass->local[0] = 1;
-    attention_split_pass(a, tile_q, round_up(a->head_dim, LANES), pass, out);
+    attention_split_pass(a, tile_q, round_up(a->value_dim, LANES), pass, out);
     add_packed(a, out);
     return CLAT_OK;
 }

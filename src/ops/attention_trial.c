@@ -74,7 +74,7 @@ struct judgement {
     const struct attention *a;
     clat_trial *trial;
     double *score;                     /* of each key; -infinity where it is not visible */
-    double *q, *row, *out, *magnitude; /* head_dim each; `magnitude` is sum p |v| */
+    double *q, *row, *out, *magnitude; /* of a head's features; `magnitude` is sum p |v| */
     double *square;                    /* sum (p v)^2 */
     double largest, sum, score_error;  /* score_error is `s` above */
     size_t n_visible;
@@ -158,24 +158,24 @@ static void score_keys(struct judgement *j, size_t batch, size_t head, size_t i)
 static void average_values(struct judgement *j, size_t batch, size_t head) {
     const struct attention *a = j->a;
     const size_t kv_head = head / (a->heads / a->kv_heads);
-    memset(j->out, 0, a->head_dim * sizeof *j->out);
-    memset(j->magnitude, 0, a->head_dim * sizeof *j->magnitude);
-    memset(j->square, 0, a->head_dim * sizeof *j->square);
+    memset(j->out, 0, a->value_dim * sizeof *j->out);
+    memset(j->magnitude, 0, a->value_dim * sizeof *j->magnitude);
+    memset(j->square, 0, a->value_dim * sizeof *j->square);
     j->sum = 0;
     for (size_t key = 0; key < a->seq_k; key++) {
         if (isinf(j->score[key]))
             continue;
         const double weight = exp(j->score[key] - j->largest);
         trial_row(j->trial, ATTENTION_V, element(a, ATTENTION_V, batch, kv_head, key), a->v.feature,
-                  a->head_dim, j->row);
+                  a->value_dim, j->row);
         j->sum += weight;
-        for (size_t d = 0; d < a->head_dim; d++) {
+        for (size_t d = 0; d < a->value_dim; d++) {
             j->out[d] += weight * j->row[d];
             j->magnitude[d] += weight * fabs(j->row[d]);
             j->square[d] += weight * j->row[d] * weight * j->row[d];
         }
     }
-    for (size_t d = 0; d < a->head_dim && j->sum > 0; d++) {
+    for (size_t d = 0; d < a->value_dim && j->sum > 0; d++) {
         j->out[d] /= j->sum;
         j->magnitude[d] /= j->sum;
         j->square[d] /= j->sum * j->sum;
@@ -194,7 +194,7 @@ static void judge_row(struct judgement *j, size_t batch, size_t head, size_t i) 
     const double exponential = rounds_weights(a) ? 0x1p-13 : 0;
     const double rounding = rounds_weights(a) ? dtype_epsilon(a->dtype) : 0;
     const size_t at = element(a, ATTENTION_O, batch, head, i);
-    for (size_t d = 0; d < a->head_dim; d++) {
+    for (size_t d = 0; d < a->value_dim; d++) {
         const double reference = j->out[d];
         double bound = (2 * score + 16 * u) * j->magnitude[d] + 4 * n * u * fabs(reference);
         bound += 4 * rounding * sqrt(j->square[d]) + 2 * exponential * j->magnitude[d];
@@ -231,7 +231,8 @@ out:
 static clat_status judge(const void *problem, clat_trial *trial) {
     clat_status st = CLAT_OK;
     const struct attention *a = problem;
-    const size_t rows = a->batch * a->heads * a->seq_q, d = a->head_dim;
+    const size_t rows = a->batch * a->heads * a->seq_q;
+    const size_t d = a->head_dim > a->value_dim ? a->head_dim : a->value_dim;
     struct judgement j = {.a = a, .trial = trial};
     j.score = malloc((a->seq_k + 1) * sizeof *j.score);
     j.q = malloc(5 * d * sizeof *j.q);
@@ -326,8 +327,8 @@ static bool awkward(const void *problem, unsigned index, void *out) {
     const size_t unit = index % 2 == 0 ? 1 : 8;
     a->q = padded(a->heads, a->seq_q, a->head_dim, a->q.feature, unit);
     a->k = padded(a->kv_heads, a->seq_k, a->head_dim, a->k.feature, unit);
-    a->v = padded(a->kv_heads, a->seq_k, a->head_dim, a->v.feature, unit);
-    a->o = padded(a->heads, a->seq_q, a->head_dim, a->o.feature, unit);
+    a->v = padded(a->kv_heads, a->seq_k, a->value_dim, a->v.feature, unit);
+    a->o = padded(a->heads, a->seq_q, a->value_dim, a->o.feature, unit);
     return true;
 }
 

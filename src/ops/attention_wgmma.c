@@ -51,11 +51,11 @@ static struct attention gathered(const struct attention *a) {
     return g;
 }
 
-/* Features as products take them: those of hopper.clh's table that are multiples of 16. */
-static size_t padded_dim(const struct attention *a) {
+/* Features of O as products take them: those of hopper.clh's table that are multiples of 16. */
+static size_t output_dim(const struct attention *a) {
     static const unsigned short widths[] = {16, 32, 64, 80, 96, 128, 160, 192, 256};
     unsigned i = 0;
-    while (widths[i] < a->head_dim)
+    while (widths[i] < a->value_dim)
         i++;
     return widths[i];
 }
@@ -66,18 +66,20 @@ static size_t tile_q(const int *values) {
 
 /* Mirrors the local arrays of the kernel. */
 static size_t local_bytes(const struct attention *a, const int *values) {
-    const size_t line = round_up(padded_dim(a), PANEL) * ELEMENT_BYTES;
+    const size_t key_line = round_up(a->head_dim, PANEL) * ELEMENT_BYTES;
+    const size_t value_line = round_up(a->value_dim, PANEL) * ELEMENT_BYTES;
     const size_t stages = (size_t)values[T_STAGES], q_stages = (size_t)values[T_Q_STAGES];
-    const size_t lines = q_stages * tile_q(values) + 2 * stages * (size_t)values[T_BK];
+    const size_t tiles = q_stages * tile_q(values) * key_line +
+                         stages * (size_t)values[T_BK] * (key_line + value_line);
     const size_t barriers = 2 * (2 * stages + q_stages + TURN_STAGES);
-    return lines * line + barriers * BARRIER_BYTES + TURN_STAGES * TURN_BYTES;
+    return tiles + barriers * BARRIER_BYTES + TURN_STAGES * TURN_BYTES;
 }
 
 /* S, P and O in one work-item, and what it takes beside them, of what the kernel deals out to those
  * that compute. Found by compiling, as `make vendors` does. */
 static bool has_registers(const struct attention *a, const int *values) {
     enum { OTHERS = 28, WIDE = 128 };
-    const size_t keys = (size_t)values[T_BK], dim = padded_dim(a);
+    const size_t keys = (size_t)values[T_BK], dim = output_dim(a);
     const size_t dealt[] = {240, dim > WIDE ? 240 : 224, 160, 112}; /* REGISTERS_COMPUTING_ */
     const size_t dealt_to_many[] = {200, 128};                      /* ..._1, RESIDENT 2 and 3 */
     const size_t registers =
@@ -156,7 +158,7 @@ static bool is_mappable(const struct attention *a, enum attention_role role) {
             return false;
     if (extent[2] > 1 && stride[2] == 0)
         return false;
-    return a->head_dim % CHUNK == 0 && stride[3] == 1;
+    return extent[3] % CHUNK == 0 && stride[3] == 1;
 }
 
 static bool supports(struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
@@ -238,7 +240,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
         params.sign = 1;
     }
     memcpy(out->params, &params, sizeof params);
-    text_printf(&out->defines, "#define DIM %zu\n#define NEGATIVE %d\n", padded_dim(a),
+    text_printf(&out->defines, "#define V_DIM %zu\n#define NEGATIVE %d\n", output_dim(a),
                 a->scale < 0 && a->score == NULL);
     TRY(text_check(&out->defines));
     struct pass *pass = &out->passes[0];

@@ -6,6 +6,7 @@ its own and the tools, and returns a Report. Commands and their pitfalls: docs/d
 
 import re
 import subprocess
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 TIMEOUT = 300  # seconds for one command: a compiler that takes longer is as good as broken
@@ -176,16 +177,19 @@ def with_work_groups(case, text):
 def large_shared(text):
     """Arrays of shared memory that are more than ptxas takes become extern, of unknown size.
 
-    Returns the text and their bytes, 0 where nothing was changed."""
-    pattern = r"^\s*(?:\.visible |\.weak )?(\.shared \.align \d+ \.b8 [\w$]+)\[(\d+)\];"
+    Returns the text and the bytes of the kernel that has most, 0 where nothing was changed."""
+    pattern = r"^\s*(?:\.visible |\.weak )?(\.shared \.align \d+ \.b8 ([\w$]+))\[(\d+)\];"
     arrays = re.findall(pattern, text, flags=re.M)
-    total = sum(int(size) for _, size in arrays)
-    if total <= MAX_STATIC:
+    of_kernel = Counter()
+    for _, name, size in arrays:
+        of_kernel[name.partition("_$_")[0]] += int(size)
+    most = max(of_kernel.values(), default=0)
+    if most <= MAX_STATIC:
         return text, 0
     text = re.sub(pattern, "", text, flags=re.M)
     head, entry, body = text.partition(".visible .entry")
-    declarations = "".join(f".extern {array}[];\n" for array, _ in arrays)
-    return head + declarations + entry + body, total
+    declarations = "".join(f".extern {array}[];\n" for array, _, _ in arrays)
+    return head + declarations + entry + body, most
 
 
 # ---- SPIR-V

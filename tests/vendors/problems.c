@@ -49,32 +49,36 @@ static const struct {
     clat_dtype dtype;
     size_t head_dim;
     const char *mask;
-    bool logsumexp;
-    clat_precision precision;
     size_t seq_q;
-    bool packed; /* features are neighbours, the rest is strided: views of one QKV buffer */
-    bool score;  /* with a score modifier */
+    bool logsumexp, native;
+    bool packed;      /* features are neighbours, the rest is strided: views of one QKV buffer */
+    bool score;       /* with a score modifier */
+    size_t value_dim; /* 0: as head_dim */
 } attention_problems[] = {
-    {CLAT_F32, 64, "dense", false, CLAT_PRECISION_F32, 1024, false, false},
-    {CLAT_F32, 80, "causal", true, CLAT_PRECISION_F32, 1024, false, false},
-    {CLAT_F32, 128, "blocks", true, CLAT_PRECISION_F32, 1024, false, false},
-    {CLAT_F32, 256, "dense", false, CLAT_PRECISION_F32, 1024, false, false},
-    {CLAT_F32, 17, "window", false, CLAT_PRECISION_F32, 133, false, false},
-    {CLAT_F16, 64, "causal", true, CLAT_PRECISION_F32, 1024, true, false},
-    {CLAT_F16, 128, "longformer", false, CLAT_PRECISION_F32, 1024, false, false},
-    {CLAT_BF16, 80, "bigbird", true, CLAT_PRECISION_F32, 1024, false, false},
-    {CLAT_BF16, 128, "dense", false, CLAT_PRECISION_F32, 1024, true, false},
-    {CLAT_F16, 64, "dense", false, CLAT_PRECISION_NATIVE, 1024, false, false},
-    {CLAT_F16, 80, "causal", true, CLAT_PRECISION_NATIVE, 1024, false, false},
-    {CLAT_F16, 128, "causal", false, CLAT_PRECISION_NATIVE, 1024, true, false},
-    {CLAT_BF16, 64, "blocks_heads", true, CLAT_PRECISION_NATIVE, 1024, false, false},
-    {CLAT_BF16, 128, "longformer", true, CLAT_PRECISION_NATIVE, 1024, false, false},
-    {CLAT_BF16, 80, "dense", false, CLAT_PRECISION_NATIVE, 133, false, false},
-    {CLAT_F32, 64, "window", true, CLAT_PRECISION_F32, 1024, false, true},
-    {CLAT_F16, 128, "causal", true, CLAT_PRECISION_NATIVE, 1024, false, true},
+    {CLAT_F32, 64, "dense", 1024, .logsumexp = false},
+    {CLAT_F32, 80, "causal", 1024, .logsumexp = true},
+    {CLAT_F32, 128, "blocks", 1024, .logsumexp = true},
+    {CLAT_F32, 256, "dense", 1024, .logsumexp = false},
+    {CLAT_F32, 17, "window", 133, .logsumexp = false},
+    {CLAT_F16, 64, "causal", 1024, .logsumexp = true, .packed = true},
+    {CLAT_F16, 128, "longformer", 1024, .logsumexp = false},
+    {CLAT_BF16, 80, "bigbird", 1024, .logsumexp = true},
+    {CLAT_BF16, 128, "dense", 1024, .packed = true},
+    {CLAT_F16, 64, "dense", 1024, .native = true},
+    {CLAT_F16, 80, "causal", 1024, .logsumexp = true, .native = true},
+    {CLAT_F16, 128, "causal", 1024, .native = true, .packed = true},
+    {CLAT_BF16, 64, "blocks_heads", 1024, .logsumexp = true, .native = true},
+    {CLAT_BF16, 128, "longformer", 1024, .logsumexp = true, .native = true},
+    {CLAT_BF16, 80, "dense", 133, .native = true},
+    {CLAT_F32, 64, "window", 1024, .logsumexp = true, .score = true},
+    {CLAT_F16, 128, "causal", 1024, .logsumexp = true, .native = true, .score = true},
+    /* V of other rows than K. */
+    {CLAT_BF16, 192, "causal", 1024, .logsumexp = true, .native = true, .value_dim = 128},
+    {CLAT_F16, 48, "dense", 1024, .logsumexp = true, .value_dim = 80},
     /* A few queries against many keys. */
-    {CLAT_F32, 128, "dense", true, CLAT_PRECISION_F32, 1, false, false},
-    {CLAT_F16, 64, "causal_br", false, CLAT_PRECISION_F32, 3, false, false},
+    {CLAT_F32, 128, "dense", 1, .logsumexp = true},
+    {CLAT_F16, 64, "causal_br", 3, .logsumexp = false},
+    {CLAT_BF16, 96, "window", 8, .logsumexp = true, .score = true, .value_dim = 256},
 };
 
 enum {
@@ -98,8 +102,10 @@ static void make_attention(struct problem *out, size_t index) {
     problem.seq_q = seq_q, problem.seq_k = SEQ_K;
     problem.dtype = attention_problems[index].dtype;
     problem.head_dim = attention_problems[index].head_dim;
+    problem.head_dim_v = attention_problems[index].value_dim;
     problem.logsumexp = attention_problems[index].logsumexp;
-    problem.precision = attention_problems[index].precision;
+    if (attention_problems[index].native)
+        problem.precision = CLAT_PRECISION_NATIVE;
     if (attention_problems[index].packed) {
         const clat_strides strides = {(size_t)SEQ_K * 3 * HEADS * problem.head_dim,
                                       problem.head_dim, 3 * HEADS * problem.head_dim, 1};
