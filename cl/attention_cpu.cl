@@ -25,8 +25,8 @@
  * Contract (tunables): VW lanes of a vector, NV vectors and MR rows of a register tile, BK keys of
  * a block, PACK 1 to copy K and V blocks into private memory (needed for anything but f32 with
  * VALUE_DIM a multiple of MR), 0 to read them where they lie. See attention.clh for the variant.
- * BF16_DOT 1: products are of pairs of bf16 (bf16_pair.clh), neighbours in features for S^T, in keys
- * for O^T, weights rounded to bf16 among them; VW is 16, MR even, PACK 1, DTYPE bf16.
+ * BF16_DOT 1: products are of pairs of bf16 (bf16_pair.clh), neighbours in features for S^T, in
+ * keys for O^T, weights rounded to bf16 among them; VW is 16, MR even, PACK 1, DTYPE bf16.
  */
 #if !defined(VW) || !defined(NV) || !defined(MR) || !defined(BK) || !defined(PACK) ||              \
     !defined(BF16_DOT)
@@ -135,8 +135,8 @@ ALWAYS_INLINE void pack_rows(float *packed, __global const element *x, long seq,
 
 #endif
 
-/* For each of n vectors, n <= NV a constant once all is inlined: loops over n itself would be seen too
- * early, and stay loops. */
+/* For each of n vectors, n <= NV a constant once all is inlined: loops over n itself would be seen
+ * too early, and stay loops. */
 #define EACH_VECTOR(v, n)                                                                          \
     UNROLL                                                                                         \
     for (int v = 0; v < NV; v++)                                                                   \
@@ -241,8 +241,9 @@ static inline void modify_run(float *st, vec *top, const struct attention_params
 }
 #endif
 
-/* The weights of K_STEP keys from `key` on, of which those from `end` on do not exist, take the place
- * of their scores; words that of the first half of them. `mark`: hidden keys get HIDDEN_WEIGHT. */
+/* The weights of K_STEP keys from `key` on, of which those from `end` on do not exist, take the
+ * place of their scores; words that of the first half of them. `mark`: hidden keys get
+ * HIDDEN_WEIGHT. */
 #if BF16_DOT
 #define WEIGH_KEYS(st, key, end, column, highest, log2_scale, added, mark)                         \
     {                                                                                              \
@@ -365,8 +366,8 @@ static inline vec add_unless_hidden(vec o, vec w, float value)
 #define ADD_VISIBLE(o, w, v) o = add_unless_hidden(o, w, v)
 #endif
 
-/* As weigh_run and add_run, to the bit, where hidden keys take no part whatever V holds there. Without
- * a register tile, for it is rare. */
+/* As weigh_run and add_run, to the bit, where hidden keys take no part whatever V holds there.
+ * Without a register tile, for it is rare. */
 static inline void add_run_selecting(float *ot, float *st, const vec *top, vec *sum,
                                      float log2_scale, rows_of v, long ld, const struct run *r)
 {

@@ -1,6 +1,6 @@
 /*
- * Attention of a few queries to many keys on CPU devices, as when a model writes one token after the
- * other: bound by how fast K and V come from memory. All query rows that share a key head, the
+ * Attention of a few queries to many keys on CPU devices, as when a model writes one token after
+ * the other: bound by how fast K and V come from memory. All query rows that share a key head, the
  * heads of its group times their queries, are one work-group's, so that each key is read once for
  * all of them; several work-groups split the keys and leave partial results (attention_cpu.clh).
  *
@@ -121,7 +121,8 @@ static inline void fetch_ahead(__global const element *row, long seq, const int 
 #endif
 }
 
-/* Scores of `count` keys for 1, 2 or 4 rows, BK apart in `s`, -infinity up to the next whole vector. */
+/* Scores of `count` keys for 1, 2 or 4 rows, BK apart in `s`, -infinity up to the next whole
+ * vector. */
 ALWAYS_INLINE void score_rows(float *s, const float *q, __global const element *k, long seq,
                               long feature, int count, const int rows)
 {

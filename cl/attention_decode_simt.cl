@@ -4,15 +4,15 @@
  * heads of its group times their queries, are one work-group's, so that a key is read once for all
  * of them; many work-groups split the keys and leave records (attention_merge.clh).
  *
- * A team of LANES work-items has a row of K and one of V, a chunk of 16 bytes each; TEAMS of them read rows
- * that are neighbours, KEYS times in a block:
+ * A team of LANES work-items has a row of K and one of V, a chunk of 16 bytes each; TEAMS of them
+ * read rows that are neighbours, KEYS times in a block:
  *
  *                LANES chunks
  *              +---+---+---+---+
  *     team 0   |   |   |   |   |  key 0      K: to local memory, where whole rows are multiplied by
- *     team 1   |   |   |   |   |  key 1         rows of Q, a score each work-item
- *       ...    |   |   |   |   |  ...        V: stays in registers: a team adds up what its own keys
- *              +---+---+---+---+                weigh, under a maximum of its own
+ *     team 1   |   |   |   |   |  key 1        rows of Q, a score each work-item
+ *       ...    |   |   |   |   |  ...        V: stays in registers, and a team adds up what its
+ *              +---+---+---+---+               own keys weigh, under a maximum of its own
  *
  * So there are two barriers for a block, and teams meet only in the end. The next K and V are on
  * their way to registers while scores are computed.
@@ -20,8 +20,8 @@
  * The mask is a band, so that every row sees one interval of the keys, and nothing outside it is
  * looked at.
  *
- * Contract (tunables): GROUP of a work-group, ROWS and KEYS as above, SPLIT (used by the host only).
- * See attention.clh for the variant.
+ * Contract (tunables): GROUP of a work-group, ROWS and KEYS as above, SPLIT (used by the host
+ * only). See attention.clh for the variant.
  */
 #if !defined(GROUP) || !defined(ROWS) || !defined(KEYS)
 #error "attention_decode_simt.cl: GROUP, ROWS and KEYS must be defined"
@@ -87,7 +87,7 @@ static inline struct rows open_rows(__global const element *x, long seq, long fe
 {
     struct rows r;
     r.x = x, r.seq = seq, r.feature = feature;
-    r.aligned = WHOLE_CHUNKS && (((size_t)x | (size_t)(seq * sizeof(element))) % sizeof(chunk)) == 0;
+    r.aligned = WHOLE_CHUNKS && ((size_t)x | (size_t)(seq * sizeof(element))) % sizeof(chunk) == 0;
     return r;
 }
 
@@ -199,7 +199,8 @@ static inline float sum_of(floats x)
     return sum;
 }
 
-/* Scores of the block's keys, those of one key side by side; -infinity where a row does not see it. */
+/* Scores of the block's keys, those of one key side by side; -infinity where a row does not see
+ * it. */
 ALWAYS_INLINE void score_block(__local float *scores, __local const chunk *keys,
                                __local const float *queries, __local const int2 *seen,
                                const struct attention_params *p, const struct share_of_keys *share,
@@ -319,7 +320,8 @@ attention(ATTENTION_PARAMETERS)
         load_block(ks, &rows_k, HEAD_DIM, share.first, share.last, team, lane);
     for (int n = item; n < ROWS * K_LANES; n += GROUP) {
         const struct row r = row_of(&p, share.kv_head, share.index + n / K_LANES);
-        __global const element *row = q + head_offset(&p.q, share.batch, r.head) + r.query * p.q.seq;
+        __global const element *row =
+            q + head_offset(&p.q, share.batch, r.head) + r.query * p.q.seq;
         const int d = n % K_LANES * CHUNK;
         *(__local floats *)(queries + n / K_LANES * FEATURES + d) =
             load_one_by_one(row, FEATURE_STRIDE(p.q), d, HEAD_DIM) * p.sign;

@@ -24,7 +24,8 @@
  *
  * Contract (tunables): SG, RQ, BK, STAGES as above; KEEP_Q: 1 to keep Q in registers, 0 to read it
  * again for each tile. Of the device: see mma/mma.clh. Variant: CHUNKED, 1 where rows of Q, K, V
- * and O are whole chunks of 16 bytes, if the first one is aligned; see attention.clh for the others.
+ * and O are whole chunks of 16 bytes, if the first one is aligned; see attention.clh for the
+ * others.
  */
 #if !defined(SG) || !defined(RQ) || !defined(BK) || !defined(STAGES) || !defined(KEEP_Q) ||        \
     !defined(CHUNKED)

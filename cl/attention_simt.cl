@@ -386,8 +386,8 @@ ALWAYS_INLINE void store_weights(__local float *weights, float (*s)[RK], int at,
     }
 }
 
-/* O += P V for `count` keys that lie in local memory. `hidden`, whether some keys are, is a constant, so
- * that full tiles run a loop without any selection. */
+/* O += P V for `count` keys that lie in local memory. `hidden`, whether some keys are, is a
+ * constant, so that full tiles run a loop without any selection. */
 ALWAYS_INLINE void add_values(float (*out)[RO], __local const float *weights,
                               __local const float *rows, int count, int x, int y,
                               const bool hidden)

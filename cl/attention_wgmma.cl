@@ -25,8 +25,8 @@
  * Contract (tunables): CW, warpgroups that compute; BK, keys of a tile; STAGES, tiles of K and of V
  * in local memory; Q_STAGES, the same of Q; TURNS, 1 where warpgroups take turns at the tensor
  * cores; RESIDENT, work-groups of a multiprocessor. Variant: V_DIM, features of V filled up to
- * what products have (hopper.clh); NEGATIVE, 1 where scores weigh more the smaller they are; see attention.clh for the
- * others. The rows of all tensors are whole chunks of 16 bytes.
+ * what products have (hopper.clh); NEGATIVE, 1 where scores weigh more the smaller they are; see
+ * attention.clh for the others. The rows of all tensors are whole chunks of 16 bytes.
  */
 #if !defined(CW) || !defined(BK) || !defined(STAGES) || !defined(Q_STAGES) || !defined(TURNS) ||   \
     !defined(RESIDENT) || !defined(V_DIM) || !defined(NEGATIVE)

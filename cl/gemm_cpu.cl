@@ -17,8 +17,8 @@
  *       +------+         +------+------+------+         partial sums: [panel][tile][MR][NR]
  *        op(A)     up to MC x NC of C
  *
- * MR x NR elements of C live in MR * NV vector registers for a whole block; between blocks they rest
- * in private memory, unrounded, so that the epilogue happens once and C is written once.
+ * MR x NR elements of C live in MR * NV vector registers for a whole block; between blocks they
+ * rest in private memory, unrounded, so that the epilogue happens once and C is written once.
  *
  *   PACK_A, PACK_B = 1   tiles [k][MR], panels [k][NR] are packed: that widens f16 and bf16 once,
  *                        lays out in the order of use what the inner loop reads, pads the edges

@@ -8,14 +8,14 @@
  *     +-----------------+     +-----------------+    has read of them meets all rows of op(A)
  *
  * MR x NB vectors of sums live in registers for KC steps along k, between row tiles in private
- * memory; at the end of k the lanes of each are added up. Of the last tile and the last lines, which
- * overlap their neighbours, what is computed twice is dropped.
+ * memory; at the end of k the lanes of each are added up. Of the last tile and the last lines,
+ * which overlap their neighbours, what is computed twice is dropped.
  *
  * Rows of op(A) that do not lie along k, or whose elements are to be widened, are packed into the
  * workspace first (kernel `pack`). Splitting k is told in gemm_reduce.clh.
  *
- * Contract (tunables): VW lanes of a vector, MR rows and NB lines of the register tile, KC depth of a
- * block in elements, SPLIT_K work-groups that share k. SWAP is the host's doing here. Variant:
+ * Contract (tunables): VW lanes of a vector, MR rows and NB lines of the register tile, KC depth of
+ * a block in elements, SPLIT_K work-groups that share k. SWAP is the host's doing here. Variant:
  * gemm.clh with TRANS_B = 1, gemm_cpu_words.clh, and
  *   MAX_ROWS   the most rows op(A) may have, a multiple of MR
  *   PACK_A     1: rows of op(A) are packed
@@ -135,7 +135,8 @@ static inline void dot_products(real products[MAX_ROWS][NB], const struct gemm_o
             const long row = min(tile * MR, o->m - MR), block_end = min(k + KC / K_STEP, end);
             vec sum[MR][NB];
             UNROLL for (int i = 0; i < MR; i++)
-            UNROLL for (int j = 0; j < NB; j++) sum[i][j] = k > first ? partial[tile][i][j] : (vec)0;
+            UNROLL for (int j = 0; j < NB; j++)
+                sum[i][j] = k > first ? partial[tile][i][j] : (vec)0;
             multiply(sum, a + row * lda, lda, b, o->ldb, k, block_end, o->k, tile, tiles);
             if (block_end < end)
                 UNROLL for (int i = 0; i < MR; i++)

@@ -24,9 +24,9 @@
  * Contract (tunables): BM, BN, BK the tile, SUBS_M, SUBS_N sub-groups down and across, STAGES pairs
  * of tiles (2 where MMA_ASYNC is 0), GROUP rows of tiles walked together so that neighbours share B
  * in the cache, SPLIT_K work-groups that share the k of a tile. See mma/mma.clh for the engine,
- * gemm.clh for the variant. The host sees to it that sub-groups divide the tile into fragments, that
- * BK is an even number of them, and that all work-items, a chunk each, are whole lines of a strip of
- * either tile, of which there are enough.
+ * gemm.clh for the variant. The host sees to it that sub-groups divide the tile into fragments,
+ * that BK is an even number of them, and that all work-items, a chunk each, are whole lines of a
+ * strip of either tile, of which there are enough.
  */
 #if !defined(BM) || !defined(BN) || !defined(BK) || !defined(SUBS_M) || !defined(SUBS_N) ||        \
     !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
@@ -63,8 +63,8 @@
 #define COUNT_B (TILE_B / ITEMS)
 
 /* Where sums pass on their way to C: lines of floats as they lie in memory, which are rows of C, or
- * with SWAP columns, MMA_N or MMA_M at a time for each sub-group; the padding spreads the lines that
- * lanes write at a time over the banks. */
+ * with SWAP columns, MMA_N or MMA_M at a time for each sub-group; the padding spreads the lines
+ * that lanes write at a time over the banks. */
 #define PIECES (SWAP ? LEFTS : RIGHTS)
 #define SLAB_LINES (SWAP ? MMA_M : MMA_N)
 #define SLAB_WIDTH (SWAP ? WM : WN)
@@ -113,9 +113,9 @@ DEFINE_FINISH_(finish_wide, WIDE, ADD_BIAS, LOADV_ALIGNED, STORE_WIDE)
 
 /* ---- global memory -> local memory ---- */
 
-/* A tile comes in as it is stored. Work-items take a strip of chunks, as wide as a power of two that
- * divides the lines, as many lines at a time as they are enough for: all strips of these, then the
- * lines below. */
+/* A tile comes in as it is stored. Work-items take a strip of chunks, as wide as a power of two
+ * that divides the lines, as many lines at a time as they are enough for: all strips of these, then
+ * the lines below. */
 #define STRIP(chunks) ((chunks) & -(chunks))
 #define STRIPS(chunks) ((chunks) / STRIP(chunks))
 
@@ -407,8 +407,8 @@ ALWAYS_INLINE const mma_sums *sums_at(const mma_sums *row, int j, mma_sums *room
 #endif
 }
 
-/* A lane's sums of one row of fragments, that is of MMA_M columns of C, or of one column, MMA_N rows,
- * into the lines of a slab. There, as many neighbours at a time as lie in one fragment. */
+/* A lane's sums of one row of fragments, that is of MMA_M columns of C, or of one column, MMA_N
+ * rows, into the lines of a slab. There, as many neighbours at a time as lie in one fragment. */
 ALWAYS_INLINE void leave_sums(struct mma_subgroup self, __local float *slab, const mma_sums *sums,
                               int piece)
 {

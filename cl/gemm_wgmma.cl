@@ -13,9 +13,10 @@
  *
  * Tensor maps are made by each work-group, in its place of the workspace: the host does not know
  * addresses. They take multiples of 16 bytes: an operand whose start or stride is none is brought
- * by the work-items of the producer, aligned vectors shifted into place. Sums go to C by a map too,
- * through local memory; what needs more than a factor, or is not aligned, goes row by row, by
- * ordinary stores.
+ * by the work-items of the producer, aligned vectors shifted into place; or, PAD = 1, a launch
+ * before this one (gemm_wgmma_pad.clh) copies those with such strides to the workspace. Sums go to
+ * C by a map too, through local memory; what needs more than a factor, or is not aligned, goes row
+ * by row, by ordinary stores.
  *
  * SPLIT_K > 1: all tiles from p.whole on are multiplied in so many slices of k. All but the last
  * one leave their sums in the workspace and raise a flag, which is the run's ticket, so that nobody
@@ -25,16 +26,19 @@
  * than SPLIT_K find room at once, nothing stands still, whoever else is on the device.
  *
  *     workspace: maps of each work-group; flags [slice][consumer]; from word p.sums_at on sums
- *                [slice][consumer], as they lie in registers
+ *                [slice][consumer], as they lie in registers; from words p.padded_a and
+ *                p.padded_b on what was padded
  *
- * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K; WGMMA_TYPE (hopper.clh);
- * gemm.clh for the rest of the variant, without lists of offsets.
+ * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K, PAD; PAD_A and PAD_B:
+ * which operands PAD = 1 is about; WGMMA_TYPE (hopper.clh); gemm.clh for the rest of the variant,
+ * without lists of offsets.
  *
  * tf32: B is transposed, since products take it from local memory along k alone. An A with lines
  * along its rows (TRANS_A) goes through registers. SWAP turns a plain B into such an A.
  */
-#if !defined(BM) || !defined(BN) || !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K)
-#error "gemm_wgmma.cl: BM, BN, STAGES, GROUP and SPLIT_K must be defined"
+#if !defined(BM) || !defined(BN) || !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K) ||    \
+    !defined(PAD_A) || !defined(PAD_B)
+#error "gemm_wgmma.cl: a tunable or a variant is missing"
 #endif
 
 #include "common.clh"
@@ -76,8 +80,8 @@
 #else
 #define A_IN_REGISTERS 0
 #endif
-/* Where A is in registers, sums of BN = 256 leave too few of a warpgroup's 168: the loading one gives
- * some to two others. */
+/* Where A is in registers, sums of BN = 256 leave too few of a warpgroup's 168: the loading one
+ * gives some to two others. */
 #define DEALS_REGISTERS (A_IN_REGISTERS && CONSUMERS == 2)
 #define REGISTERS_LOADING 88
 #define REGISTERS_MULTIPLYING 208
@@ -151,6 +155,7 @@ static inline struct work work_of(const struct gemm_params *p, uint index, int s
 }
 
 #include "gemm_wgmma_load.clh"
+#include "gemm_wgmma_pad.clh"
 
 /* ---- consumers: ring -> sums ---- */
 
@@ -392,6 +397,10 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(GEMM_PARAM
     struct ring ring = {tiles, hopper_address(barriers), hopper_address(barriers + STAGES)};
     __global uchar *maps = (__global uchar *)workspace + get_group_id(0) * (MAPS * LINE);
     GEMM_OPERANDS(o, 0);
+    if (PAD_A)
+        o.a = (__global const element *)(workspace + p.padded_a);
+    if (PAD_B)
+        o.b = (__global const element *)(workspace + p.padded_b);
     const struct mapped mapped = mapped_of(&p, &o);
     const int steps = (int)((o.k + BK - 1) / BK);
 

@@ -31,17 +31,7 @@ static const struct {
     {"decode_simt", "decode_simt", "GROUP=64 ROWS=2 KEYS=2 SPLIT=4"},
 };
 
-enum {
-    CPU,
-    SIMT,
-    DECODE,
-    TILE,
-    MMA,
-    PAIRS,
-    WGMMA,
-    DECODE_SIMT,
-    N_IMPLEMENTATIONS
-};
+enum { CPU, SIMT, DECODE, TILE, MMA, PAIRS, WGMMA, DECODE_SIMT, N_IMPLEMENTATIONS };
 
 /* How many queries it takes, of so many. */
 static size_t queries_of(unsigned implementation, size_t wanted) {
@@ -322,8 +312,7 @@ static bool is_worthwhile(const struct variant_case *is) {
         return false;
     return is_available(is->implementation) &&
            (!is->variant->gpu_only || !is_made_for_gpus(is->implementation) ||
-            !harness_device_is_cpu() ||
-            harness_full());
+            !harness_device_is_cpu() || harness_full());
 }
 
 static void test_variant(void **state) {

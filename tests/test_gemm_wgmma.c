@@ -70,6 +70,12 @@ static const char *const tiles[] = {
     "BM=256 BN=64 STAGES=4",
 };
 
+/* Whether lines can be padded, since they are no multiples of 16 bytes. */
+static bool is_odd(const clat_gemm_problem *problem) {
+    const size_t bytes = clat_dtype_bytes(problem->dtype);
+    return problem->lda * bytes % 16 != 0 || problem->ldb * bytes % 16 != 0;
+}
+
 static void test_target(void **state) {
     const struct target *target = *state;
     need_hopper();
@@ -77,13 +83,16 @@ static void test_target(void **state) {
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             if ((t >= 2 && s % 5 != t % 5) || !is_legal(target, tiles[t]))
                 continue;
-            char name[160];
             clat_gemm_problem problem = make_problem(target->dtype, target->trans, shapes[s].m,
                                                      shapes[s].n, shapes[s].k, shapes[s].padding);
-            problem.tunables = tiles[t];
-            snprintf(name, sizeof name, "%s m=%zu n=%zu k=%zu %s", target->name, problem.m,
-                     problem.n, problem.k, tiles[t]);
-            gemm_check(name, &problem, shapes[s].shifted);
+            for (int pad = 0; pad <= is_odd(&problem); pad++) {
+                char name[160], tunables[80];
+                snprintf(tunables, sizeof tunables, "%s PAD=%d", tiles[t], pad);
+                problem.tunables = tunables;
+                snprintf(name, sizeof name, "%s m=%zu n=%zu k=%zu %s", target->name, problem.m,
+                         problem.n, problem.k, tunables);
+                gemm_check(name, &problem, shapes[s].shifted);
+            }
         }
 }
 

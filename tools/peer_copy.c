@@ -26,8 +26,7 @@ static bool is_about_memory(clat_context *ctx, const struct spec *spec, char why
                                  : spec->op == SPEC_ATTENTION && spec->seq_q == 1;
 }
 
-static bool open_copy(void *opaque, clat_context *ctx, const struct spec *spec,
-                      clat_trial *trial) {
+static bool open_copy(void *opaque, clat_context *ctx, const struct spec *spec, clat_trial *trial) {
     struct state *state = opaque;
     cl_int code;
     state->queue = clat_trial_queue(trial);

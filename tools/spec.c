@@ -322,7 +322,8 @@ double spec_bytes(const struct spec *spec) {
     const double m = (double)spec->m, n = (double)spec->n, k = (double)spec->k;
     const double heads = (double)spec->heads, kv_heads = (double)spec->kv_heads;
     const double seq_q = (double)spec->seq_q, seq_k = (double)spec->seq_k;
-    const double d = (double)spec->head_dim, d_v = (double)value_dim(spec), embed = (double)spec->embed;
+    const double d = (double)spec->head_dim, d_v = (double)value_dim(spec),
+                 embed = (double)spec->embed;
     const double attention = (d + d_v) * (heads * seq_q + kv_heads * seq_k);
     const double gemm = m * k + k * n + m * n;
     const double weights = 2 * d * embed * (heads + kv_heads), tokens = 2 * seq_q * embed;

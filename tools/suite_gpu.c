@@ -134,8 +134,8 @@ static size_t gpu_decode(struct spec *out) {
     size_t n = 0;
     for (size_t t = 0; t < LENGTH(types); t++)
         for (size_t i = 0; i < LENGTH(pasts); i++) {
-            out[n] = suite_attention(types[t].dtype, pasts[i].batch, 32, 8, pasts[i].keys, 128,
-                                     "full");
+            out[n] =
+                suite_attention(types[t].dtype, pasts[i].batch, 32, 8, pasts[i].keys, 128, "full");
             out[n].seq_q = 1;
             out[n].precision = types[t].precision;
             out[n++].group = types[t].group;

@@ -475,8 +475,8 @@ CLAT_API clat_status clat_gemm(clat_context *ctx, cl_command_queue queue,
  */
 
 /* Of each of Q, K, V and O on its own: all zero means tight BHND. Else `feature` must not be 0,
- * unless there is one feature. A batch, head or seq stride of 0 repeats an input; O must not overlap
- * itself. */
+ * unless there is one feature. A batch, head or seq stride of 0 repeats an input; O must not
+ * overlap itself. */
 typedef struct clat_strides {
     size_t batch, head, seq, feature; /* elements between neighbours */
 } clat_strides;

@@ -71,14 +71,9 @@ static void shape(const void *problem, struct shape *out) {
              mask_class(a), grain);
 }
 
-static const struct implementation *const implementations[] = {&attention_decode,
-                                                               &attention_tile_cpu,
-                                                               &attention_cpu,
-                                                               &attention_decode_simt,
-                                                               &attention_wgmma,
-                                                               &attention_mma,
-                                                               &attention_simt,
-                                                               NULL};
+static const struct implementation *const implementations[] = {
+    &attention_decode, &attention_tile_cpu, &attention_cpu,  &attention_decode_simt,
+    &attention_wgmma,  &attention_mma,      &attention_simt, NULL};
 
 const struct operation attention_operation = {
     .name = "attention",
@@ -102,8 +97,7 @@ size_t attention_groups(const struct attention *a, size_t tile_q) {
 
 size_t attention_section_heads(const struct attention *a) {
     enum { SECTION_BYTES = 32 << 20 };
-    const size_t bytes =
-        a->seq_k * (a->head_dim + a->value_dim) * clat_dtype_bytes(a->dtype);
+    const size_t bytes = a->seq_k * (a->head_dim + a->value_dim) * clat_dtype_bytes(a->dtype);
     const size_t kv_heads = bytes > 0 && bytes < SECTION_BYTES ? SECTION_BYTES / bytes : 1;
     const size_t all = a->batch * a->heads, heads = kv_heads * (a->heads / a->kv_heads);
     return heads < all ? heads : all;
@@ -217,13 +211,14 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
     _Static_assert(sizeof params <= OP_MAX_PARAMS_BYTES, "raise the limit");
     out->params_bytes = sizeof params;
     memcpy(out->params, &params, sizeof params);
-    text_printf(&out->defines,
-                "#define DTYPE %s\n#define HEAD_DIM %zu\n#define VALUE_DIM %zu\n#define UNIT_FEATURES %d\n"
-                "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n"
-                "#define SCORE_MODIFIER %d\n#define SCORE_DATA %d\n",
-                clat_dtype_name(a->dtype), a->head_dim, a->value_dim, attention_unit_features(a),
-                a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1,
-                a->score != NULL, a->score_data > 0);
+    text_printf(
+        &out->defines,
+        "#define DTYPE %s\n#define HEAD_DIM %zu\n#define VALUE_DIM %zu\n#define UNIT_FEATURES %d\n"
+        "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n"
+        "#define SCORE_MODIFIER %d\n#define SCORE_DATA %d\n",
+        clat_dtype_name(a->dtype), a->head_dim, a->value_dim, attention_unit_features(a),
+        a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1, a->score != NULL,
+        a->score_data > 0);
     attention_score_function(a, &out->snippet);
     TRY(text_check(&out->defines));
 out:

@@ -25,7 +25,7 @@ enum {
     MAX_ROWS_BESIDE_MMA = 16,
     MAX_ROWS_BESIDE_WGMMA = 4,
     CHUNK_BYTES = 16,
-    MIN_PART = 128, /* keys that are worth a work-group */
+    MIN_PART = 128,       /* keys that are worth a work-group */
     MOST_REGISTERS = 144, /* of chunks and floats in one work-item: more would crowd */
     MERGE_ITEMS = 256
 };
@@ -60,16 +60,29 @@ static size_t groups_of(const struct attention *a, const int *values) {
     return a->batch * a->kv_heads * ceil_div(rows_of_unit(a), (size_t)values[T_ROWS]);
 }
 
+/* Parts of the keys: one round of work-groups for the whole device, each with enough to do. */
+static size_t parts_of(const struct device *device, const struct attention *a, const int *values) {
+    const size_t groups = groups_of(a, values);
+    const size_t all = device_units(device) * (size_t)values[T_SPLIT];
+    const size_t wanted = groups > 0 ? all / groups : 1; /* without queries there are none */
+    const size_t worthwhile = a->seq_k / MIN_PART;
+    const size_t parts = wanted < worthwhile ? wanted : worthwhile;
+    return parts <= 1 ? 1 : parts < ATTENTION_MAX_PARTS ? parts : ATTENTION_MAX_PARTS;
+}
+
 /* Mirrors the local arrays of the kernels. */
-static size_t local_bytes(const struct attention *a, const int *values) {
+static size_t local_bytes(const struct device *device, const struct attention *a,
+                          const int *values) {
+    const size_t merge = parts_of(device, a, values) > 1 ? ATTENTION_MERGE_LOCAL_BYTES : 0;
     const size_t rows = (size_t)values[T_ROWS], keys = (size_t)values[T_KEYS];
     const size_t teams = teams_of(a, values), floats = chunk_of(a), block = teams * keys;
     const size_t at_once = keys * 4 / floats > 1 ? keys * 4 / floats : 1;
-    const size_t o_bytes = (at_once < rows ? at_once : rows) * teams * value_lanes(a) * floats * sizeof(float);
+    const size_t o_rows = at_once < rows ? at_once : rows;
+    const size_t o_bytes = o_rows * teams * value_lanes(a) * floats * sizeof(float);
     const size_t k_bytes = block * (key_lanes(a) | 1) * CHUNK_BYTES;
     const size_t others = key_lanes(a) * floats + block + 2 * teams + 4; /* floats of a row */
     const size_t bytes = (k_bytes > o_bytes ? k_bytes : o_bytes) + rows * others * sizeof(float);
-    return bytes > ATTENTION_MERGE_LOCAL_BYTES ? bytes : ATTENTION_MERGE_LOCAL_BYTES;
+    return bytes > merge ? bytes : merge;
 }
 
 /* O, K, V and the weights in one work-item. */
@@ -89,7 +102,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
     const size_t items = (size_t)values[T_GROUP];
     return items <= device_largest_group(device) && items <= device->max_items[0] &&
            teams_of(a, values) > 0 && registers(a, values) <= most_registers(device) &&
-           local_bytes(a, values) <= device->local_bytes;
+           local_bytes(device, a, values) <= device->local_bytes;
 }
 
 /* Whether a work-group of each compute unit has a few blocks of so many keys. */
@@ -104,7 +117,7 @@ static bool has_blocks(const struct device *device, const struct attention *a, c
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct attention *a = problem;
     const size_t rows = rows_of_unit(a);
-    for (values[T_ROWS] = 8; values[T_ROWS] > 1; values[T_ROWS] /= 2)
+    for (values[T_ROWS] = 8; values[T_ROWS] > 0; values[T_ROWS] /= 2)
         for (values[T_GROUP] = 256; values[T_GROUP] > 32; values[T_GROUP] /= 2)
             for (values[T_KEYS] = 8; values[T_KEYS] > 0; values[T_KEYS] /= 2) {
                 values[T_SPLIT] = values[T_ROWS] < 8 && values[T_KEYS] < 8 ? 2 : 1;
@@ -112,7 +125,7 @@ static void guess(const struct device *device, const void *problem, int *values)
                     (values[T_KEYS] < 8 || has_blocks(device, a, values)))
                     return;
             }
-    values[T_GROUP] = 256, values[T_KEYS] = 1;
+    values[T_ROWS] = values[T_KEYS] = 1, values[T_GROUP] = 64;
 }
 
 static size_t most_rows(struct device *device, const struct attention *a) {
@@ -142,14 +155,6 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
     snprintf(why, OP_WHY_BYTES, "work-groups of %d items or local memory are too small",
              MERGE_ITEMS);
     return false;
-}
-
-/* Parts of the keys: one round of work-groups for the whole device, each with enough to do. */
-static size_t parts_of(const struct device *device, const struct attention *a, const int *values) {
-    const size_t wanted = device_units(device) * (size_t)values[T_SPLIT] / groups_of(a, values);
-    const size_t worthwhile = a->seq_k / MIN_PART;
-    const size_t parts = wanted < worthwhile ? wanted : worthwhile;
-    return parts <= 1 ? 1 : parts < ATTENTION_MAX_PARTS ? parts : ATTENTION_MAX_PARTS;
 }
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,

@@ -109,7 +109,8 @@ static void guess(const struct device *device, const void *problem, int *values)
     const unsigned registers = device_lane_registers(device);
     const bool few = !device->is_cpu && registers != 0 && registers <= FEW_REGISTERS;
     /* Work-items are a loop on a CPU, and registers few: only to run there at all. */
-    const unsigned first = device->is_cpu ? FOR_CPUS : !few && a->head_dim <= NARROW && a->value_dim <= NARROW;
+    const unsigned first =
+        device->is_cpu ? FOR_CPUS : !few && a->head_dim <= NARROW && a->value_dim <= NARROW;
     for (int wish = 3; wish >= 0; wish--)
         for (unsigned i = first; i < (few ? (unsigned)SMALL_SHAPES : (unsigned)SHAPES); i++)
             for (values[T_KEEP_Q] = 1; values[T_KEEP_Q] >= 0; values[T_KEEP_Q]--) {

@@ -68,7 +68,8 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
 static bool fits(const struct device *device, const void *problem, const int *values) {
     (void)device;
     const size_t queries = (size_t)values[T_NV] * LANES, dim = output_dim(problem);
-    return (key_dim(problem) / 2 + (size_t)values[T_BK] + dim) * queries * sizeof(float) <= PRIVATE_BYTES;
+    return (key_dim(problem) / 2 + (size_t)values[T_BK] + dim) * queries * sizeof(float) <=
+           PRIVATE_BYTES;
 }
 
 /* Few queries keep scores in the first cache; K and V that the second does not hold are worth

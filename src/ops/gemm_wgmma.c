@@ -13,7 +13,8 @@
     X(BN, "columns of C for one work-group", 128, 64, 128, 192, 256)                               \
     X(STAGES, "pairs of tiles in local memory", 4, 2, 3, 4, 5, 6, 7, 8)                            \
     X(GROUP, "rows of tiles walked together", 16, 1, 4, 8, 16)                                     \
-    X(SPLIT_K, "work-groups that share k in the last round of tiles", 1, 1, 2, 3, 4, 5, 6, 8)
+    X(SPLIT_K, "work-groups that share k in the last round of tiles", 1, 1, 2, 3, 4, 5, 6, 8)      \
+    X(PAD, "pad lines that are no multiple of 16 bytes, in the workspace", 0, 0, 1)
 
 enum { GEMM_WGMMA_TUNABLES(TUNABLE_INDEX) T_COUNT };
 
@@ -26,6 +27,8 @@ enum {
     STAGING = 16 * 1024, /* bytes, of a consumer */
     MAPS = 3,
     BARRIER = 8,
+    PAD_LINES = 8,
+    PAD_ITEMS = 256,
     MOST_SUMS = 128 /* of a work-item */
 };
 
@@ -49,6 +52,62 @@ static struct gemm multiplied(const void *problem) {
 static bool has_registers_for_a(const struct gemm *gemm, const int *values) {
     enum { ROWS = 64 }; /* of a consumer: there is no room for those of two blocks */
     return gemm->dtype != CLAT_F32 || !gemm->trans_a || values[T_BM] <= 2 * ROWS;
+}
+
+/* ---- padding */
+
+/* Whether tensor maps cannot describe such lines, wherever they begin. */
+static bool is_odd(const struct gemm *gemm, size_t ld, size_t stride) {
+    enum { MAP_BYTES = 16 };
+    return (ld | (gemm->batch > 1 ? stride : 0)) * clat_dtype_bytes(gemm->dtype) % MAP_BYTES != 0;
+}
+
+static bool pads_a(const struct gemm *gemm, const int *values) {
+    return values[T_PAD] && is_odd(gemm, gemm->lda, gemm->stride_a);
+}
+
+static bool pads_b(const struct gemm *gemm, const int *values) {
+    return values[T_PAD] && is_odd(gemm, gemm->ldb, gemm->stride_b);
+}
+
+/* Elements of a whole number of lines, from which on the next may begin. */
+static size_t padded_ld(const struct gemm *gemm, size_t columns) {
+    const size_t bytes = clat_dtype_bytes(gemm->dtype);
+    return round_up(columns * bytes, LINE) / bytes;
+}
+
+/* The product as it is multiplied. */
+static struct gemm padded(const struct gemm *gemm, const int *values) {
+    struct gemm g = *gemm;
+    if (pads_a(gemm, values)) {
+        g.lda = padded_ld(gemm, gemm_columns_a(gemm));
+        g.stride_a = gemm->stride_a > 0 ? g.lda * gemm_rows_a(gemm) : 0;
+    }
+    if (pads_b(gemm, values)) {
+        g.ldb = padded_ld(gemm, gemm_columns_b(gemm));
+        g.stride_b = gemm->stride_b > 0 ? g.ldb * gemm_rows_b(gemm) : 0;
+    }
+    return g;
+}
+
+/* Of all matrices of an operand. */
+static double lines_of(const struct gemm *gemm, size_t rows, size_t stride) {
+    return (double)rows * (double)(stride > 0 ? gemm->batch : 1);
+}
+
+/* Padded, 0 where an operand is not. */
+static double padded_a_bytes(const struct gemm *gemm, const int *values) {
+    const struct gemm g = padded(gemm, values);
+    return pads_a(gemm, values) ? lines_of(gemm, gemm_rows_a(gemm), gemm->stride_a) *
+                                      (double)(g.lda * clat_dtype_bytes(gemm->dtype))
+                                : 0;
+}
+
+static double padded_b_bytes(const struct gemm *gemm, const int *values) {
+    const struct gemm g = padded(gemm, values);
+    return pads_b(gemm, values) ? lines_of(gemm, gemm_rows_b(gemm), gemm->stride_b) *
+                                      (double)(g.ldb * clat_dtype_bytes(gemm->dtype))
+                                : 0;
 }
 
 /* ---- geometry */
@@ -95,11 +154,17 @@ static double sums_at(const struct device *device, const struct gemm *gemm, cons
     return ceil((device_units(device) * (double)(MAPS * LINE) + flags) / LINE) * LINE;
 }
 
-static double workspace_bytes(const struct device *device, const struct gemm *gemm,
-                              const int *values) {
+/* Behind the sums, padded operands. */
+static double padded_at(const struct device *device, const struct gemm *gemm, const int *values) {
     const struct round round = round_of(device, gemm, values);
     const double sums = (round.work - round.whole) * (double)tile_elements(values);
-    return sums_at(device, gemm, values) + sums * sizeof(cl_float);
+    return ceil((sums_at(device, gemm, values) + sums * sizeof(cl_float)) / LINE) * LINE;
+}
+
+static double workspace_bytes(const struct device *device, const struct gemm *gemm,
+                              const int *values) {
+    return padded_at(device, gemm, values) + padded_a_bytes(gemm, values) +
+           padded_b_bytes(gemm, values);
 }
 
 static bool fits(const struct device *device, const void *problem, const int *values) {
@@ -109,6 +174,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
     return tile_elements(values) / (consumers * WARPGROUP) <= MOST_SUMS &&
            has_registers_for_a(gemm, values) && items <= device->max_work_group &&
            round.work <= INT_MAX &&
+           (!values[T_PAD] || pads_a(gemm, values) || pads_b(gemm, values)) &&
            (values[T_SPLIT_K] == 1 ||
             (round.whole < round.tiles &&
              ceil_div(gemm->k, depth_of(gemm)) >= (size_t)values[T_SPLIT_K])) &&
@@ -137,6 +203,9 @@ static const double MEETING = 4250, ADDED = 14;        /* of slices; bytes each 
  * A rough guess from 1000x1021x777 and 2047x2049x2051. */
 static const double BATCH = 128, CARRIED_BATCH = 1000, CARRIED_LINE = 8;
 
+/* Of padding, which reads and writes what it pads, and its launch. */
+static const double PADDED = 1300, PADDING = 4200;
+
 /* For `lines` of an operand in each step. */
 static double load_time(const struct gemm *gemm, double lines, size_t ld, size_t stride) {
     const size_t bytes = clat_dtype_bytes(gemm->dtype);
@@ -145,8 +214,10 @@ static double load_time(const struct gemm *gemm, double lines, size_t ld, size_t
     return ceil(lines / BATCH) * CARRIED_BATCH + lines * CARRIED_LINE;
 }
 
-static double cost_of(const struct device *device, const struct gemm *gemm, const int *values,
+static double cost_of(const struct device *device, const struct gemm *stored, const int *values,
                       double speed) {
+    const struct gemm loaded = padded(stored, values), *gemm = &loaded;
+    const double pads = padded_a_bytes(stored, values) + padded_b_bytes(stored, values);
     const struct round round = round_of(device, gemm, values);
     const double units = device_units(device), split = values[T_SPLIT_K];
     const double bm = values[T_BM], bn = values[T_BN], area = bm * bn;
@@ -156,6 +227,8 @@ static double cost_of(const struct device *device, const struct gemm *gemm, cons
                         load_time(gemm, fmin(bn, (double)gemm->n), gemm->ldb, gemm->stride_b);
     const double step = fmax(multiply, load), tile = TILE + area / TILE_SUMS;
     double cost = ceil(round.whole / units) * (steps * step + tile);
+    if (values[T_PAD])
+        cost += PADDING + 2 * pads / PADDED;
     if (split > 1)
         cost += ceil((round.work - round.whole) / units) * (ceil(steps / split) * step + tile) +
                 MEETING + (split - 1) * area * sizeof(cl_float) / ADDED;
@@ -165,16 +238,17 @@ static double cost_of(const struct device *device, const struct gemm *gemm, cons
 static void guess(const struct device *device, const void *problem, int *values) {
     const struct gemm turned = multiplied(problem), *gemm = &turned;
     double best = 0;
-    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+    for (size_t i = 0; i < 2 * (sizeof presets / sizeof *presets); i++) {
+        const struct preset *preset = &presets[i / 2];
         int tried[T_COUNT];
         memcpy(tried, values, sizeof tried);
-        tried[T_BM] = presets[i].bm, tried[T_BN] = presets[i].bn;
+        tried[T_BM] = preset->bm, tried[T_BN] = preset->bn, tried[T_PAD] = (int)(i % 2);
         for (unsigned split = 0; split < tunable_count(&tunables[T_SPLIT_K]); split++) {
             tried[T_SPLIT_K] = tunables[T_SPLIT_K].candidates[split];
             tried[T_STAGES] = 8;
             while (tried[T_STAGES] > 2 && local_bytes(tried) > device_static_local_bytes(device))
                 tried[T_STAGES]--;
-            const double cost = cost_of(device, gemm, tried, presets[i].speed);
+            const double cost = cost_of(device, gemm, tried, preset->speed);
             if (fits(device, problem, tried) && (best <= 0 || cost < best)) {
                 best = cost;
                 memcpy(values, tried, sizeof tried);
@@ -186,7 +260,7 @@ static void guess(const struct device *device, const void *problem, int *values)
 /* ---- what is declined */
 
 static bool has_tunables(const struct device *device, const void *problem, char why[OP_WHY_BYTES]) {
-    int values[T_COUNT] = {128, 128, 4, 16, 1};
+    int values[T_COUNT] = {128, 128, 4, 16, 1, 0};
     guess(device, problem, values);
     snprintf(why, OP_WHY_BYTES, "local memory is too small, or there are too many tiles");
     return fits(device, problem, values);
@@ -230,19 +304,41 @@ static bool supports(struct device *device, const void *problem, char why[OP_WHY
 
 /* ---- launching */
 
+static void add_padding(const struct gemm *gemm, bool swapped, const int *values,
+                        struct launch *out) {
+    const double a = pads_a(gemm, values) ? lines_of(gemm, gemm_rows_a(gemm), gemm->stride_a) : 0;
+    const double b = pads_b(gemm, values) ? lines_of(gemm, gemm_rows_b(gemm), gemm->stride_b) : 0;
+    struct pass *pass = &out->passes[out->n_passes++];
+    *pass = (struct pass){.kernel = "gemm_pad", .dims = 1, .local = {PAD_ITEMS}};
+    pass->global[0] = (ceil_div((size_t)a, PAD_LINES) + ceil_div((size_t)b, PAD_LINES)) * PAD_ITEMS;
+    pass_arg(pass, ARG_BUFFER, swapped ? GEMM_B : GEMM_A, 0);
+    pass_arg(pass, ARG_BUFFER, swapped ? GEMM_A : GEMM_B, 0);
+    pass_arg(pass, ARG_PARAMS, 0, 0);
+    pass_arg(pass, ARG_WORKSPACE, 0, 0);
+}
+
 static clat_status launch(const struct device *device, const void *problem, const int *values,
                           struct launch *out) {
     const struct gemm turned = multiplied(problem), *gemm = &turned;
+    const struct gemm loaded = padded(gemm, values);
     const struct round round = round_of(device, gemm, values);
     const size_t items = work_items(values), units = device_units(device);
+    if (values[T_PAD])
+        add_padding(gemm, is_swapped(problem), values, out);
     struct pass *pass = &out->passes[out->n_passes++];
     struct gemm_params params;
-    gemm_launch_common(gemm, is_swapped(problem), out, pass);
-    text_printf(&out->defines, "#define WGMMA_TYPE %s\n",
-                gemm->dtype == CLAT_F32 ? "tf32" : clat_dtype_name(gemm->dtype));
+    gemm_launch_common(&loaded, is_swapped(problem), out, pass);
+    text_printf(&out->defines, "#define WGMMA_TYPE %s\n#define PAD_A %d\n#define PAD_B %d\n",
+                gemm->dtype == CLAT_F32 ? "tf32" : clat_dtype_name(gemm->dtype),
+                pads_a(gemm, values), pads_b(gemm, values));
     memcpy(&params, out->params, sizeof params);
     params.whole = (gemm_size)round.whole;
     params.sums_at = (gemm_size)(sums_at(device, gemm, values) / sizeof(cl_uint));
+    params.from_lda = (gemm_size)gemm->lda, params.from_stride_a = (gemm_size)gemm->stride_a;
+    params.from_ldb = (gemm_size)gemm->ldb, params.from_stride_b = (gemm_size)gemm->stride_b;
+    params.padded_a = (gemm_size)(padded_at(device, gemm, values) / sizeof(cl_uint));
+    params.padded_b =
+        params.padded_a + (gemm_size)(padded_a_bytes(gemm, values) / sizeof(cl_uint));
     memcpy(out->params, &params, sizeof params);
     out->workspace_bytes = (size_t)workspace_bytes(device, gemm, values);
     pass_arg(pass, ARG_WORKSPACE, 0, 0);
