@@ -21,15 +21,20 @@ double subject_gflops(const struct subject *subject, double seconds) {
 
 void contest_entry(const struct contest *contest, const int *values, struct tuned_entry *out) {
     const struct subject *subject = contest->subject;
-    struct text tunables = {0};
+    struct text tunables = {0}, guess = {0};
+    int guessed[OP_MAX_TUNABLES];
     memset(out, 0, sizeof *out);
     tunables_print(contest->impl, values, &tunables);
+    tunables_guess(contest->impl, &subject->tuner->ctx->device, subject->bench.problem, guessed);
+    tunables_print(contest->impl, guessed, &guess);
     snprintf(out->op, sizeof out->op, "%s", subject->bench.op->name);
     snprintf(out->implementation, sizeof out->implementation, "%s", contest->impl->name);
     snprintf(out->tunables, sizeof out->tunables, "%s", text_string(&tunables));
+    snprintf(out->guess, sizeof out->guess, "%s", text_string(&guess));
     out->shape = subject->shape;
     out->source_hash = contest->source_hash;
     text_free(&tunables);
+    text_free(&guess);
 }
 
 /* ---- opening ---- */

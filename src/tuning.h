@@ -3,9 +3,10 @@
  * made, looked up by shape, written by the tuner.
  *
  * Look-up: entries for this very device and driver come before those for its architecture, those
- * before its vendor's; among equals the nearest shape in log space wins. An entry measured on other
- * kernel source is stale: reported once, never used. A file that does not parse is reported and
- * ignored whole.
+ * before its vendor's; among equals the nearest shape in log space wins. For another shape than its
+ * own an entry serves where the implementation guesses the same. One measured on other kernel
+ * source is stale: reported once, never used. A file that does not parse is reported and ignored
+ * whole.
  */
 #ifndef CLAT_TUNING_H
 #define CLAT_TUNING_H
@@ -20,6 +21,7 @@ struct tuned_entry {
     struct shape shape; /* dim names point into the entry's own storage */
     char dim_names[OP_MAX_DIMS][16];
     char tunables[192];   /* "MR=12 NV=2" */
+    char guess[192];      /* what the implementation guessed for the shape, or "" */
     uint64_t source_hash; /* program_source_hash of the implementation's file */
     double gflops;
     char date[16];    /* "2026-01-31" of the measurement, or "" */

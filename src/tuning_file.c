@@ -122,24 +122,26 @@ static clat_status read_shape(const struct place *at, json_t *object, struct tun
 }
 
 /* {"MR": 12, "NV": 2} becomes "MR=12 NV=2". */
-static clat_status read_tunables(const struct place *at, json_t *object, struct tuned_entry *out) {
+static clat_status read_tunables(const struct place *at, json_t *entry, const char *name, char *out,
+                                 size_t out_size) {
+    json_t *object = json_object_get(entry, name);
     if (!json_is_object(object))
-        return malformed(at, "tunables", "must be an object");
+        return malformed(at, name, "must be an object");
     if (json_object_size(object) > OP_MAX_TUNABLES)
-        return malformed(at, "tunables", "has too many members");
+        return malformed(at, name, "has too many members");
     size_t used = 0;
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value) {
-        if (!is_identifier(key, sizeof out->tunables))
+        if (!is_identifier(key, out_size))
             return malformed(at, key, "cannot be the name of a tunable");
         json_int_t number = json_integer_value(value);
         if (!json_is_integer(value) || number < INT32_MIN || number > INT32_MAX)
             return malformed(at, key, "must be a 32-bit integer");
-        int n = snprintf(out->tunables + used, sizeof out->tunables - used, "%s%s=%d",
-                         used > 0 ? " " : "", key, (int)number);
-        if (n < 0 || (size_t)n >= sizeof out->tunables - used)
-            return malformed(at, "tunables", "is too long");
+        int n =
+            snprintf(out + used, out_size - used, "%s%s=%d", used > 0 ? " " : "", key, (int)number);
+        if (n < 0 || (size_t)n >= out_size - used)
+            return malformed(at, name, "is too long");
         used += (size_t)n;
     }
     return CLAT_OK;
@@ -172,9 +174,9 @@ static clat_status read_date(const struct place *at, const json_t *object, char 
 
 static clat_status read_entry(const struct place *at, json_t *object, const char *file_driver,
                               struct tuned_entry *out) {
-    static const char *const fields[] = {
-        "op",     "implementation", "variant", "shape",  "tunables",
-        "gflops", "source",         "date",    "driver", NULL};
+    static const char *const fields[] = {"op",       "implementation", "variant", "shape",
+                                         "tunables", "gflops",         "source",  "guess",
+                                         "date",     "driver",         NULL};
     clat_status st = CLAT_OK;
     if (!json_is_object(object))
         return status_fail(CLAT_INVALID_FILE, "tuned file %s: entry %zu must be an object",
@@ -184,7 +186,9 @@ static clat_status read_entry(const struct place *at, json_t *object, const char
     TRY(read_word(at, object, "implementation", out->implementation, sizeof out->implementation));
     TRY(read_string(at, object, "variant", out->shape.variant, sizeof out->shape.variant));
     TRY(read_shape(at, json_object_get(object, "shape"), out));
-    TRY(read_tunables(at, json_object_get(object, "tunables"), out));
+    TRY(read_tunables(at, object, "tunables", out->tunables, sizeof out->tunables));
+    if (json_object_get(object, "guess") != NULL)
+        TRY(read_tunables(at, object, "guess", out->guess, sizeof out->guess));
     const json_t *gflops = json_object_get(object, "gflops");
     out->gflops = json_number_value(gflops);
     if (!json_is_number(gflops) || !isfinite(out->gflops) || out->gflops < 0)

@@ -78,6 +78,8 @@ static json_t *entry_json(const struct tuned_entry *entry, const char *file_driv
     json_object_set_new(object, "tunables", tunables_json(entry->tunables));
     json_object_set_new(object, "gflops", json_real(entry->gflops));
     json_object_set_new(object, "source", json_string(source));
+    if (entry->guess[0] != '\0')
+        json_object_set_new(object, "guess", tunables_json(entry->guess));
     if (entry->date[0] != '\0')
         json_object_set_new(object, "date", json_string(entry->date));
     if (strcmp(entry->driver, file_driver) != 0)

@@ -48,6 +48,8 @@ enum kind {
     NO_OPERANDS
 };
 
+enum { FEW = 100 }; /* n, of which other values are guessed */
+
 struct twice {
     int64_t n, kind, id;
 };
@@ -83,8 +85,9 @@ static bool fits(const struct device *device, const void *problem, const int *va
 }
 static void guess(const struct device *device, const void *problem, int *values) {
     (void)device;
-    values[T_LOOPS] = 100000;
-    values[T_MODE] = ((const struct twice *)problem)->kind == WRONG;
+    const struct twice *p = problem;
+    values[T_LOOPS] = p->kind == PLAIN && p->n < FEW ? 10000 : 100000;
+    values[T_MODE] = p->kind == WRONG;
     values[T_PAD] = 1;
 }
 static clat_status launch(const struct device *device, const void *problem, const int *values,
@@ -388,6 +391,26 @@ static void test_cancel_and_resume(void **state) {
     assert_int_equal(watch.calls, PLAIN_CANDIDATES);
     assert_int_equal(atomic_load(&awkward_runs), PLAIN_CANDIDATES - PLAIN_BROKEN);
     check_tuned(ctx, PLAIN, 2, BEST);
+    clat_context_release(ctx);
+    free(path);
+}
+
+/* Of shapes that were not tuned, those that the guess takes for the same get the values. */
+static void test_neighbours(void **state) {
+    (void)state;
+    struct watch watch = {0};
+    const clat_tune_options options = watched(&watch);
+    char *path = new_tuned_file();
+    clat_context *ctx = open_context(path);
+    assert_ok(tune(ctx, PLAIN, 3, &options));
+    clat_context_release(ctx);
+    ctx = open_context(path); /* what the guess was is in the file */
+    clat_plan *like = make_plan(ctx, PLAIN, N / 2, 3), *unlike = make_plan(ctx, PLAIN, FEW - 1, 3);
+    assert_string_equal(clat_plan_get_info(like)->tunables, BEST);
+    assert_non_null(strstr(clat_plan_get_info(like)->tunables_from, "1.0 octaves away"));
+    assert_string_equal(clat_plan_get_info(unlike)->tunables_from, "guess");
+    clat_plan_release(like);
+    clat_plan_release(unlike);
     clat_context_release(ctx);
     free(path);
 }
@@ -852,6 +875,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_journal_old),
     cmocka_unit_test(test_finds_the_best),
     cmocka_unit_test(test_cancel_and_resume),
+    cmocka_unit_test(test_neighbours),
     cmocka_unit_test(test_dry_run),
     cmocka_unit_test(test_no_tuned_file),
     cmocka_unit_test(test_unwritable_file),

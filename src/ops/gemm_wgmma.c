@@ -337,8 +337,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     params.from_lda = (gemm_size)gemm->lda, params.from_stride_a = (gemm_size)gemm->stride_a;
     params.from_ldb = (gemm_size)gemm->ldb, params.from_stride_b = (gemm_size)gemm->stride_b;
     params.padded_a = (gemm_size)(padded_at(device, gemm, values) / sizeof(cl_uint));
-    params.padded_b =
-        params.padded_a + (gemm_size)(padded_a_bytes(gemm, values) / sizeof(cl_uint));
+    params.padded_b = params.padded_a + (gemm_size)(padded_a_bytes(gemm, values) / sizeof(cl_uint));
     memcpy(out->params, &params, sizeof params);
     out->workspace_bytes = (size_t)workspace_bytes(device, gemm, values);
     pass_arg(pass, ARG_WORKSPACE, 0, 0);
