@@ -113,8 +113,10 @@ static clat_status adopt(struct tuning *tuning, const struct tuned_file *file, c
             return st;
         used++;
     }
-    log_printf(tuning->log, CLAT_LOG_DEBUG, "tuned file %s: %zu of %zu entries are for this device",
-               origin, used, file->count);
+    if (used > 0 || !shipped) /* most of what is shipped is for others */
+        log_printf(tuning->log, CLAT_LOG_DEBUG,
+                   "tuned file %s: %zu of %zu entries are for this device", origin, used,
+                   file->count);
     return CLAT_OK;
 }
 
@@ -272,6 +274,9 @@ unsigned tuning_generation(struct tuning *tuning) {
 
 /* ---- looking up ---- */
 
+/* How far an entry that tells its guess may be from the shape, squared, in octaves. */
+enum { FARTHEST = 1 };
+
 struct match {
     struct tuned_entry entry;
     double distance; /* squared, in octaves */
@@ -360,7 +365,8 @@ bool tuning_find(struct tuning *tuning, const char *op, const struct shape *shap
     bool found = false;
     size_t count = collect(tuning, op, shape, &matches);
     for (size_t i = 0; !found && i < count; i++) {
-        if (!accept(user, &matches[i].entry))
+        const bool far = matches[i].entry.guess[0] != '\0' && matches[i].distance > FARTHEST;
+        if (far || !accept(user, &matches[i].entry))
             continue;
         describe(&matches[i]);
         tuned_entry_copy(out, &matches[i].entry);

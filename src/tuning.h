@@ -4,9 +4,9 @@
  *
  * Look-up: entries for this very device and driver come before those for its architecture, those
  * before its vendor's; among equals the nearest shape in log space wins. For another shape than its
- * own an entry serves where the implementation guesses the same. One measured on other kernel
- * source is stale: reported once, never used. A file that does not parse is reported and ignored
- * whole.
+ * own an entry serves within an octave and where the implementation guesses the same. One measured
+ * on other kernel source is stale: reported once, never used. A file that does not parse is
+ * reported and ignored whole.
  */
 #ifndef CLAT_TUNING_H
 #define CLAT_TUNING_H

@@ -48,7 +48,7 @@ enum kind {
     NO_OPERANDS
 };
 
-enum { FEW = 100 }; /* n, of which other values are guessed */
+enum { FEW = 800 }; /* n, of which other values are guessed */
 
 struct twice {
     int64_t n, kind, id;
@@ -395,7 +395,8 @@ static void test_cancel_and_resume(void **state) {
     free(path);
 }
 
-/* Of shapes that were not tuned, those that the guess takes for the same get the values. */
+/* Shapes that were not tuned get the values of one that is near and that the guess takes for the
+ * same. */
 static void test_neighbours(void **state) {
     (void)state;
     struct watch watch = {0};
@@ -405,10 +406,13 @@ static void test_neighbours(void **state) {
     assert_ok(tune(ctx, PLAIN, 3, &options));
     clat_context_release(ctx);
     ctx = open_context(path); /* what the guess was is in the file */
-    clat_plan *like = make_plan(ctx, PLAIN, N / 2, 3), *unlike = make_plan(ctx, PLAIN, FEW - 1, 3);
+    clat_plan *like = make_plan(ctx, PLAIN, 2 * N, 3), *unlike = make_plan(ctx, PLAIN, FEW - 1, 3);
+    clat_plan *far = make_plan(ctx, PLAIN, 2 * N + 1, 3);
     assert_string_equal(clat_plan_get_info(like)->tunables, BEST);
     assert_non_null(strstr(clat_plan_get_info(like)->tunables_from, "1.0 octaves away"));
+    assert_string_equal(clat_plan_get_info(far)->tunables_from, "guess");
     assert_string_equal(clat_plan_get_info(unlike)->tunables_from, "guess");
+    clat_plan_release(far);
     clat_plan_release(like);
     clat_plan_release(unlike);
     clat_context_release(ctx);
