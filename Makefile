@@ -221,7 +221,8 @@ bench: setup ## build and run the default benchmarks
 # suites of GPUs have a card of their own, and that its own line of the document.
 SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage native \
     attention-table sparse-cpu decode overhead
-GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm
+GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm \
+    gpu-decode
 PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
 BENCH_FLAGS ?=
 TORCH_FLAGS ?=

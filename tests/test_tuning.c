@@ -1,7 +1,10 @@
 /* Tuned values: files good and bad, look-up, saving. Needs no device. */
 #include "harness.h"
+#include "ops/attention.h"
+#include "ops/gemm.h"
 #include "tuning_file.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -362,6 +365,31 @@ static void test_accept(void **state) {
     assert_int_equal(calls, 2);
     assert_string_equal(found.tunables, "MR=2");
     tuning_close(&tuning);
+}
+
+/* Shipped files are well-formed, and their values legal names of what exists. That they are not
+ * stale is for those to see who tune: not every change of a kernel can bring a measurement. */
+static void test_shipped_files(void **state) {
+    (void)state;
+    glob_t files;
+    assert_int_equal(glob(HARNESS_KERNEL_DIR "/tuned/*.json", 0, NULL, &files), 0);
+    for (size_t f = 0; f < files.gl_pathc; f++) {
+        struct tuned_file file;
+        assert_ok(tuned_file_read(&file, files.gl_pathv[f]));
+        for (size_t i = 0; i < file.count; i++) {
+            const struct tuned_entry *entry = &file.entries[i];
+            const bool is_gemm = strcmp(entry->op, "gemm") == 0;
+            const struct operation *op = is_gemm ? &gemm_operation : &attention_operation;
+            const struct implementation *impl = op_implementation(op, entry->implementation);
+            int values[OP_MAX_TUNABLES] = {0};
+            assert_string_equal(entry->op, op->name);
+            assert_non_null(impl);
+            assert_ok(tunables_parse(impl, entry->tunables, values));
+            assert_ok(tunables_parse(impl, entry->guess, values));
+        }
+        tuned_file_free(&file);
+    }
+    globfree(&files);
 }
 
 /* Of several implementations tuned for one shape the fastest is offered first. */
@@ -739,6 +767,7 @@ int main(void) {
         cmocka_unit_test(test_driver_update),
         cmocka_unit_test(test_merge),
         cmocka_unit_test(test_concurrent_saves),
+        cmocka_unit_test(test_shipped_files),
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         harness_add(tests[i].name, tests[i].test_func, NULL);

@@ -109,8 +109,9 @@ static char *make_notes(void) {
           "whose rate is the measure: gemm of 1024, the\nproblem in f32 (f32), with untuned values "
           "(guess), without its mask (dense; tiles: as many tiles of\nthat as the mask visits), "
           "without its score modifier (unmodified). "
-          "What the CPU can do: stream and read move the problem's bytes, from memory\nor from "
-          "wherever they fit; peak does its operations in registers.",
+          "What the CPU can do: stream\nand read move the problem's bytes, from memory or from "
+          "wherever they fit; peak does its\noperations in registers. What a GPU can do: copy "
+          "moves the problem's bytes through its memory.",
           file);
     fclose(file);
     return text;
