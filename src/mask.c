@@ -1,4 +1,4 @@
-/* Masks as values: construction, reference counts, the plain definition of visibility, printing. */
+/* Masks as values: construction, reference counts, the plain definition of visibility. */
 #include "mask_tree.h"
 
 #include <inttypes.h>
@@ -87,11 +87,77 @@ clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end) {
     return range(out, MASK_KEYS, first, end);
 }
 
+clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (step < 1 || step > MASK_FAR)
+        TRY(status_fail(CLAT_INVALID_MASK, "step is %" PRId64 ", not in 1..2^30", step));
+    if (offset < 0 || offset >= step)
+        TRY(status_fail(CLAT_INVALID_MASK, "offset is %" PRId64 ", not in 0..step - 1", offset));
+    TRY(make(&mask, MASK_STRIDE));
+    mask->step = step;
+    mask->offset = offset;
+    *out = mask;
+out:
+    return st;
+}
+
+clat_status clat_mask_distances(clat_mask **out, size_t count, const int64_t *distances) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (distances == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "distances is NULL"));
+    if (count < 1 || count >= UINT32_MAX)
+        TRY(status_fail(CLAT_INVALID_MASK, "count is %zu, not in 1..2^32 - 2", count));
+    for (size_t d = 0; d < count; d++) {
+        if (distances[d] <= -MASK_FAR || distances[d] >= MASK_FAR)
+            TRY(status_fail(CLAT_INVALID_MASK, "distances[%zu] is %" PRId64 ", beyond 2^30", d,
+                            distances[d]));
+        if (d > 0 && distances[d] <= distances[d - 1])
+            TRY(status_fail(CLAT_INVALID_MASK, "distances[%zu] does not ascend", d));
+    }
+    TRY(make(&mask, MASK_DISTANCES));
+    mask->distances.count = count;
+    mask->distances.list = malloc(count * sizeof *distances);
+    if (mask->distances.list == NULL)
+        TRY(status_no_memory(count * sizeof *distances));
+    memcpy(mask->distances.list, distances, count * sizeof *distances);
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
 static uint32_t *copy_words(const uint32_t *words, size_t count) {
     uint32_t *copy = malloc((count > 0 ? count : 1) * sizeof *copy);
     if (copy != NULL && count > 0)
         memcpy(copy, words, count * sizeof *copy);
     return copy;
+}
+
+/* ---- intervals */
+
+clat_status clat_mask_key_intervals(clat_mask **out, uint32_t count, const uint32_t *first,
+                                    const uint32_t *end) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(check_out(out));
+    if (first == NULL || end == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", first == NULL ? "first" : "end"));
+    TRY(make(&mask, MASK_INTERVALS));
+    mask->intervals.count = count;
+    mask->intervals.first = copy_words(first, count);
+    mask->intervals.end = copy_words(end, count);
+    if (mask->intervals.first == NULL || mask->intervals.end == NULL)
+        TRY(status_no_memory(2 * (size_t)count * sizeof(uint32_t)));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
 }
 
 /* ---- documents */
@@ -285,6 +351,9 @@ void clat_mask_release(clat_mask *mask) {
         return;
     for (size_t c = 0; c < mask->n_children; c++)
         clat_mask_release(mask->children[c]);
+    free(mask->distances.list);
+    free(mask->intervals.first);
+    free(mask->intervals.end);
     free(mask->documents.q_starts);
     free(mask->documents.k_starts);
     free(mask->blocks.row_ptr);
@@ -307,6 +376,27 @@ uint32_t mask_lower_bound(const uint32_t *col_idx, uint32_t first, uint32_t end,
 
 uint32_t mask_document_of(const uint32_t *starts, uint32_t count, int64_t position) {
     return mask_lower_bound(starts, 0, count + 1, (uint64_t)position + 1) - 1;
+}
+
+size_t mask_distances_below(const struct mask_distances *d, int64_t distance) {
+    size_t first = 0, end = d->count;
+    while (first < end) {
+        const size_t middle = first + (end - first) / 2;
+        if (d->list[middle] < distance)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    return first;
+}
+
+static bool has_distance(const struct mask_distances *d, int64_t distance) {
+    const size_t at = mask_distances_below(d, distance);
+    return at < d->count && d->list[at] == distance;
+}
+
+static bool intervals_visible(const struct mask_intervals *v, int64_t i, int64_t j) {
+    return j < v->count && v->first[j] <= i && i < v->end[j];
 }
 
 static bool documents_visible(const struct mask_documents *d, int64_t i, int64_t j) {
@@ -337,6 +427,13 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return mask->first <= i && i < mask->end;
     case MASK_KEYS:
         return mask->first <= j && j < mask->end;
+    case MASK_STRIDE: /* the remainder of C has the sign of i - j */
+        return (i - j) % mask->step == mask->offset ||
+               (i - j) % mask->step == mask->offset - mask->step;
+    case MASK_DISTANCES:
+        return has_distance(&mask->distances, i - j);
+    case MASK_INTERVALS:
+        return intervals_visible(&mask->intervals, i, j);
     case MASK_DOCUMENTS:
         return documents_visible(&mask->documents, i, j);
     case MASK_BLOCKS:
@@ -383,6 +480,10 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
         return CLAT_OK;
     for (size_t c = 0; c < mask->n_children; c++)
         TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
+    if (mask->kind == MASK_INTERVALS && mask->intervals.count != seq_k)
+        TRY(status_fail(CLAT_INVALID_MASK,
+                        "mask has intervals for %" PRIu32 " keys, but seq_k is %" PRId64,
+                        mask->intervals.count, seq_k));
     if (mask->kind == MASK_DOCUMENTS) {
         const struct mask_documents *d = &mask->documents;
         TRY(check_length("q_starts", d, d->q_starts, "seq_q", seq_q));
@@ -440,75 +541,4 @@ void mask_grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
         grain(mask, rows, cols);
     if (*rows == 0)
         *rows = *cols = 1;
-}
-
-/* ---- printing */
-
-static void print_side(int64_t side, struct text *out) {
-    if (side >= MASK_FAR || side <= -MASK_FAR)
-        text_printf(out, "inf");
-    else
-        text_printf(out, "%" PRId64, side);
-}
-
-void mask_print_window(int64_t left, int64_t right, struct text *out) {
-    text_printf(out, "window(");
-    print_side(left, out);
-    text_printf(out, ",");
-    print_side(right, out);
-    text_printf(out, ")");
-}
-
-static void print_blocks(const struct mask_blocks *b, struct text *out) {
-    const double cells = (double)b->heads * b->n_rows * b->n_cols;
-    const double listed = b->row_ptr[(size_t)b->heads * b->n_rows];
-    text_printf(out, "block_csr(%" PRIu32 "x%" PRIu32 ",%.1f%%)", b->block_rows, b->block_cols,
-                cells > 0 ? 100 * listed / cells : 0.0);
-}
-
-void mask_print(const clat_mask *mask, struct text *out) {
-    if (mask == NULL) {
-        text_printf(out, "dense");
-        return;
-    }
-    switch (mask->kind) {
-    case MASK_CAUSAL:
-        text_printf(out, mask->alignment == CLAT_CAUSAL_TOP_LEFT ? "causal" : "causal_br");
-        break;
-    case MASK_WINDOW:
-        mask_print_window(mask->left, mask->right, out);
-        break;
-    case MASK_GLOBAL:
-        text_printf(out, "global(%" PRId64 ")", mask->count);
-        break;
-    case MASK_QUERIES:
-    case MASK_KEYS:
-        text_printf(out, mask->kind == MASK_KEYS ? "keys(" : "queries(");
-        print_side(mask->first, out);
-        text_printf(out, ",");
-        print_side(mask->end, out);
-        text_printf(out, ")");
-        break;
-    case MASK_DOCUMENTS:
-        text_printf(out, "documents(%" PRIu32 ")", mask->documents.count);
-        break;
-    case MASK_BLOCKS:
-        print_blocks(&mask->blocks, out);
-        break;
-    case MASK_ALL:
-    case MASK_ANY:
-        text_printf(out, mask->kind == MASK_ALL ? "all(" : "any(");
-        for (size_t c = 0; c < mask->n_children; c++) {
-            if (c > 0)
-                text_printf(out, ",");
-            mask_print(mask->children[c], out);
-        }
-        text_printf(out, ")");
-        break;
-    case MASK_NOT:
-        text_printf(out, "not(");
-        mask_print(mask->children[0], out);
-        text_printf(out, ")");
-        break;
-    }
 }

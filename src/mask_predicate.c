@@ -9,6 +9,9 @@
  *     window          low, high      i + low <= j <= i + high
  *     global          count
  *     queries, keys   first, end
+ *     stride          step, offset, a multiple of step that makes i - j positive
+ *     distances       where the list starts, where it ends
+ *     intervals       where the first queries start, and the ends
  *     documents       where each query's number of its document starts, and each key's
  *     blocks          where its row_ptr starts, where its col_idx starts, n_rows
  *
@@ -56,8 +59,11 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_WINDOW:
     case MASK_QUERIES:
     case MASK_KEYS:
+    case MASK_DISTANCES:
+    case MASK_INTERVALS:
     case MASK_DOCUMENTS:
         return 2;
+    case MASK_STRIDE:
     case MASK_BLOCKS:
         return 3;
     case MASK_ALL:
@@ -74,6 +80,10 @@ static void count_words(const clat_mask *mask, size_t *numbers, size_t *lists) {
     if (mask->kind == MASK_DOCUMENTS)
         *lists += (size_t)mask->documents.q_starts[mask->documents.count] +
                   mask->documents.k_starts[mask->documents.count];
+    if (mask->kind == MASK_DISTANCES)
+        *lists += mask->distances.count;
+    if (mask->kind == MASK_INTERVALS)
+        *lists += 2 * (size_t)mask->intervals.count;
     if (mask->kind == MASK_BLOCKS) {
         const struct mask_blocks *b = &mask->blocks;
         const size_t rows = (size_t)b->heads * b->n_rows;
@@ -101,6 +111,40 @@ static void put_documents(struct emitter *e, const uint32_t *starts, uint32_t co
     for (uint32_t doc = 0; doc < count; doc++)
         for (uint32_t at = starts[doc]; at < starts[doc + 1]; at++)
             put_list(e, &doc, 1);
+}
+
+static void emit_stride(struct emitter *e, const clat_mask *mask) {
+    const size_t at = e->numbers;
+    const int64_t multiple = (e->seq_k + mask->step) / mask->step * mask->step;
+    put_number(e, mask->step);
+    put_number(e, mask->offset);
+    put_number(e, multiple);
+    text_printf(e->source, "(((i) - (j) + (int)words[%zu]) %% (int)words[%zu] == (int)words[%zu])",
+                at + 2, at, at + 1);
+}
+
+/* Words are unsigned: distances are listed from the least possible one on. */
+static void emit_distances(struct emitter *e, const struct mask_distances *d) {
+    const size_t at = e->numbers;
+    put_number(e, (int64_t)e->lists);
+    put_number(e, (int64_t)(e->lists + d->count));
+    for (size_t n = 0; n < d->count; n++) {
+        const uint32_t from_least = (uint32_t)(d->list[n] + MASK_FAR);
+        put_list(e, &from_least, 1);
+    }
+    text_printf(e->source,
+                "mask_listed(words, words[%zu], words[%zu], (uint)((i) - (j)) + 0x40000000u)", at,
+                at + 1);
+}
+
+static void emit_intervals(struct emitter *e, const struct mask_intervals *v) {
+    const size_t at = e->numbers;
+    put_number(e, put_list(e, v->first, v->count));
+    put_number(e, put_list(e, v->end, v->count));
+    text_printf(e->source,
+                "((words[words[%zu] + (uint)(j)] <= (uint)(i)) & "
+                "((uint)(i) < words[words[%zu] + (uint)(j)]))",
+                at, at + 1);
 }
 
 static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
@@ -142,6 +186,15 @@ static void emit(struct emitter *e, const clat_mask *mask) {
         put_number(e, mask->end);
         text_printf(e->source, "((%s >= (int)words[%zu]) & (%s < (int)words[%zu]))",
                     position_of(mask), at, position_of(mask), at + 1);
+        break;
+    case MASK_STRIDE:
+        emit_stride(e, mask);
+        break;
+    case MASK_DISTANCES:
+        emit_distances(e, &mask->distances);
+        break;
+    case MASK_INTERVALS:
+        emit_intervals(e, &mask->intervals);
         break;
     case MASK_DOCUMENTS:
         put_documents(e, mask->documents.q_starts, mask->documents.count);

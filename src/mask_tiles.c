@@ -11,17 +11,6 @@
 
 #include <stdlib.h>
 
-enum cover { COVER_EMPTY, COVER_FULL, COVER_PARTIAL };
-
-/* Queries i0..i1 and keys j0..j1, both ends included. */
-struct region {
-    int64_t i0, i1, j0, j1;
-};
-
-struct query {
-    int64_t seq_q, seq_k, head;
-};
-
 static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -94,6 +83,12 @@ static bool range_band(const clat_mask *mask, int64_t length, struct mask_band *
     return mask->first >= end || (mask->first == 0 && end == length);
 }
 
+/* Distances without a gap. */
+static bool distances_band(const struct mask_distances *d, struct mask_band *band) {
+    *band = (struct mask_band){-d->list[d->count - 1], -d->list[0]};
+    return d->list[d->count - 1] - d->list[0] == (int64_t)d->count - 1;
+}
+
 /* The band of a term or a join as it is written. */
 static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
                        struct mask_band *band) {
@@ -113,8 +108,13 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         return range_band(mask, seq_q, band);
     case MASK_KEYS:
         return range_band(mask, seq_k, band);
+    case MASK_STRIDE:
+        return mask->step == 1;
+    case MASK_DISTANCES:
+        return distances_band(&mask->distances, band);
     case MASK_DOCUMENTS:
         return mask->documents.count == 1;
+    case MASK_INTERVALS:
     case MASK_BLOCKS:
         return false;
     case MASK_ALL:
@@ -141,21 +141,6 @@ bool mask_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct mask_
     return true;
 }
 
-/* Pairs with j <= i + high: the sum over i of min(max(i + high + 1, 0), seq_k). */
-static double pairs_up_to(int64_t seq_q, int64_t seq_k, int64_t high) {
-    const int64_t first = smaller(larger(-high, 0), seq_q);      /* first i that sees a key */
-    const int64_t all = smaller(larger(seq_k - high, 0), seq_q); /* first i that sees all */
-    const double rows = (double)(larger(all, first) - first);    /* those in between */
-    const double sum = rows * (double)(first + high + 1) + rows * (rows - 1) / 2;
-    return sum + (double)(seq_q - larger(all, first)) * (double)seq_k;
-}
-
-double mask_band_pairs(struct mask_band band, int64_t seq_q, int64_t seq_k) {
-    if (band.low > band.high)
-        return 0;
-    return pairs_up_to(seq_q, seq_k, band.high) - pairs_up_to(seq_q, seq_k, band.low - 1);
-}
-
 /* ---- rectangles */
 
 static enum cover cover_band(struct mask_band band, struct region r) {
@@ -175,6 +160,35 @@ static enum cover cover_range(const clat_mask *mask, int64_t from, int64_t to) {
     if (to < mask->first || from >= mask->end)
         return COVER_EMPTY;
     return from >= mask->first && to < mask->end ? COVER_FULL : COVER_PARTIAL;
+}
+
+/* So many of a number of values are visible. */
+static enum cover cover_count(int64_t visible, int64_t all) {
+    return visible == 0 ? COVER_EMPTY : visible == all ? COVER_FULL : COVER_PARTIAL;
+}
+
+/* Of the distances in a region, which are all between those of two corners. */
+static enum cover cover_stride(const clat_mask *mask, struct region r) {
+    const int64_t least = r.i0 - r.j1, most = r.i1 - r.j0;
+    /* Multiples of step up to a number, counted from one that is less than all. */
+    const int64_t base = least - mask->offset - (least - mask->offset) % mask->step - mask->step;
+    const int64_t below = (least - 1 - mask->offset - base) / mask->step;
+    return cover_count((most - mask->offset - base) / mask->step - below, most - least + 1);
+}
+
+static enum cover cover_distances(const struct mask_distances *d, struct region r) {
+    const int64_t least = r.i0 - r.j1, most = r.i1 - r.j0;
+    const size_t visible = mask_distances_below(d, most + 1) - mask_distances_below(d, least);
+    return cover_count((int64_t)visible, most - least + 1);
+}
+
+static enum cover cover_intervals(const struct mask_intervals *v, struct region r) {
+    bool any = false, all = true;
+    for (int64_t j = r.j0; j <= r.j1 && (!any || all); j++) {
+        any = any || (v->first[j] < v->end[j] && v->first[j] <= r.i1 && v->end[j] > r.i0);
+        all = all && v->first[j] <= r.i0 && v->end[j] > r.i1;
+    }
+    return all ? COVER_FULL : any ? COVER_PARTIAL : COVER_EMPTY;
 }
 
 static enum cover cover_documents(const struct mask_documents *d, struct region r) {
@@ -209,8 +223,7 @@ static enum cover cover_blocks(const struct mask_blocks *b, int64_t head, struct
     return all ? COVER_FULL : any ? COVER_PARTIAL : COVER_EMPTY;
 }
 
-/* May say partial of a join that is full or empty; exact otherwise, and always on one element. */
-static enum cover cover(const clat_mask *mask, const struct query *query, struct region r) {
+enum cover mask_cover(const clat_mask *mask, const struct query *query, struct region r) {
     struct mask_band band;
     if (mask_band(mask, query->seq_q, query->seq_k, &band))
         return cover_band(band, r);
@@ -220,16 +233,22 @@ static enum cover cover(const clat_mask *mask, const struct query *query, struct
         return cover_range(mask, r.i0, r.i1);
     if (mask->kind == MASK_KEYS)
         return cover_range(mask, r.j0, r.j1);
+    if (mask->kind == MASK_STRIDE)
+        return cover_stride(mask, r);
+    if (mask->kind == MASK_DISTANCES)
+        return cover_distances(&mask->distances, r);
+    if (mask->kind == MASK_INTERVALS)
+        return cover_intervals(&mask->intervals, r);
     if (mask->kind == MASK_DOCUMENTS)
         return cover_documents(&mask->documents, r);
     if (mask->kind == MASK_BLOCKS)
         return cover_blocks(&mask->blocks, query->head, r);
     if (mask->kind == MASK_NOT)
-        return opposite(cover(mask->children[0], query, r));
+        return opposite(mask_cover(mask->children[0], query, r));
     const enum cover decides = mask->kind == MASK_ALL ? COVER_EMPTY : COVER_FULL;
     enum cover joined = mask->kind == MASK_ALL ? COVER_FULL : COVER_EMPTY;
     for (size_t c = 0; c < mask->n_children; c++) {
-        const enum cover child = cover(mask->children[c], query, r);
+        const enum cover child = mask_cover(mask->children[c], query, r);
         if (child == decides)
             return decides;
         if (child == COVER_PARTIAL)
@@ -238,8 +257,7 @@ static enum cover cover(const clat_mask *mask, const struct query *query, struct
     return joined;
 }
 
-/* Cuts the longer side at a power of two, so that cuts meet the edges of blocks. */
-static void halve(struct region r, struct region *first, struct region *second) {
+void mask_halve(struct region r, struct region *first, struct region *second) {
     const bool by_query = r.i1 - r.i0 >= r.j1 - r.j0;
     const int64_t low = by_query ? r.i0 : r.j0, high = by_query ? r.i1 : r.j1;
     int64_t step = 1;
@@ -257,59 +275,15 @@ static void halve(struct region r, struct region *first, struct region *second) 
 }
 
 static enum cover cover_exactly(const clat_mask *mask, const struct query *query, struct region r) {
-    const enum cover whole = cover(mask, query, r);
+    const enum cover whole = mask_cover(mask, query, r);
     if (whole != COVER_PARTIAL || mask->n_children == 0)
         return whole;
     struct region a, b;
-    halve(r, &a, &b);
+    mask_halve(r, &a, &b);
     const enum cover first = cover_exactly(mask, query, a);
     if (first == COVER_PARTIAL)
         return COVER_PARTIAL;
     return cover_exactly(mask, query, b) == first ? first : COVER_PARTIAL;
-}
-
-static double region_pairs(const clat_mask *mask, const struct query *query, struct region r) {
-    switch (cover(mask, query, r)) {
-    case COVER_EMPTY:
-        return 0;
-    case COVER_FULL:
-        return (double)(r.i1 - r.i0 + 1) * (double)(r.j1 - r.j0 + 1);
-    case COVER_PARTIAL:
-        break;
-    }
-    struct region a, b;
-    halve(r, &a, &b);
-    return region_pairs(mask, query, a) + region_pairs(mask, query, b);
-}
-
-/* Over all heads of the block lists. */
-static double blocks_pairs(const struct mask_blocks *b, int64_t seq_q, int64_t seq_k) {
-    double pairs = 0;
-    for (size_t list = 0; list < (size_t)b->heads * b->n_rows; list++) {
-        const int64_t i0 = (int64_t)(list % b->n_rows) * b->block_rows;
-        const uint32_t first = b->row_ptr[list], end = b->row_ptr[list + 1];
-        double keys = (double)(end - first) * b->block_cols;
-        if (end > first && b->col_idx[end - 1] == b->n_cols - 1)
-            keys -= (double)((int64_t)b->n_cols * b->block_cols - seq_k);
-        pairs += keys * (double)(smaller(i0 + b->block_rows, seq_q) - i0);
-    }
-    return pairs;
-}
-
-double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
-    struct mask_band band;
-    if (seq_q <= 0 || seq_k <= 0 || heads <= 0)
-        return 0;
-    if (mask_band(mask, seq_q, seq_k, &band))
-        return mask_band_pairs(band, seq_q, seq_k) * (double)heads;
-    const double copies = (double)heads / (double)mask->heads;
-    if (mask->kind == MASK_BLOCKS)
-        return blocks_pairs(&mask->blocks, seq_q, seq_k) * copies;
-    double pairs = 0;
-    for (uint32_t head = 0; head < mask->heads; head++)
-        pairs += region_pairs(mask, &(struct query){seq_q, seq_k, head},
-                              (struct region){0, seq_q - 1, 0, seq_k - 1});
-    return pairs * copies;
 }
 
 /* ---- tile lists */
@@ -348,7 +322,7 @@ struct sweep {
 static void sweep_range(const struct sweep *s, int64_t first, int64_t last) {
     const struct region r = {s->i0, s->i1, first * s->cols,
                              smaller((last + 1) * s->cols, s->query.seq_k) - 1};
-    enum cover c = cover(s->mask, &s->query, r);
+    enum cover c = mask_cover(s->mask, &s->query, r);
     if (c == COVER_PARTIAL && first < last) {
         const int64_t middle = first + (last - first) / 2;
         sweep_range(s, first, middle);

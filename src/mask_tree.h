@@ -19,6 +19,9 @@ enum mask_kind {
     MASK_GLOBAL,
     MASK_QUERIES,
     MASK_KEYS,
+    MASK_STRIDE,
+    MASK_DISTANCES,
+    MASK_INTERVALS,
     MASK_DOCUMENTS,
     MASK_BLOCKS,
     MASK_ALL,
@@ -38,15 +41,30 @@ struct mask_documents {
     uint32_t *q_starts, *k_starts;
 };
 
+/* Ascending; each is i - j. */
+struct mask_distances {
+    size_t count;
+    int64_t *list;
+};
+
+/* Of each key, the queries that see it. */
+struct mask_intervals {
+    uint32_t count;
+    uint32_t *first, *end;
+};
+
 struct clat_mask {
     atomic_uint references;
     enum mask_kind kind;
     unsigned depth, terms;
     uint32_t heads; /* 1, or the heads of the block lists below */
     clat_causal alignment;
-    int64_t left, right; /* window */
-    int64_t count;       /* global */
-    int64_t first, end;  /* queries, keys */
+    int64_t left, right;  /* window */
+    int64_t count;        /* global */
+    int64_t first, end;   /* queries, keys */
+    int64_t step, offset; /* stride */
+    struct mask_distances distances;
+    struct mask_intervals intervals;
     struct mask_documents documents;
     struct mask_blocks blocks;
     size_t n_children; /* all, any, not */
@@ -58,5 +76,27 @@ uint32_t mask_lower_bound(const uint32_t *col_idx, uint32_t first, uint32_t end,
 
 /* The document that has the position; count behind all of them. */
 uint32_t mask_document_of(const uint32_t *starts, uint32_t count, int64_t position);
+
+/* Distances of the list that are less than `distance`. */
+size_t mask_distances_below(const struct mask_distances *distances, int64_t distance);
+
+/* ---- masks over rectangles of the score matrix (mask_tiles.c) */
+
+enum cover { COVER_EMPTY, COVER_FULL, COVER_PARTIAL };
+
+/* Queries i0..i1 and keys j0..j1, both ends included. */
+struct region {
+    int64_t i0, i1, j0, j1;
+};
+
+struct query {
+    int64_t seq_q, seq_k, head;
+};
+
+/* May say partial of a join that is full or empty; exact otherwise, and always on one element. */
+enum cover mask_cover(const clat_mask *mask, const struct query *query, struct region region);
+
+/* Cuts the longer side at a power of two, so that cuts meet the edges of blocks. */
+void mask_halve(struct region region, struct region *first, struct region *second);
 
 #endif

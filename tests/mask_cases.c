@@ -52,6 +52,57 @@ static clat_mask *keys(int64_t first, int64_t end) {
     return mask;
 }
 
+static clat_mask *stride(int64_t step, int64_t offset) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_stride(&mask, step, offset));
+    return mask;
+}
+
+/* 0, and powers of two below 2^count. */
+static clat_mask *log_distances(unsigned count) {
+    int64_t distances[32] = {0};
+    for (unsigned e = 0; e < count; e++)
+        distances[e + 1] = (int64_t)1 << e;
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_distances(&mask, count + 1, distances));
+    return mask;
+}
+
+/* Some distances to either side, of which `count` are without a gap. */
+static clat_mask *distances(unsigned count) {
+    int64_t list[16] = {-9, -3};
+    for (unsigned d = 0; d < count; d++)
+        list[2 + d] = (int64_t)d - 1;
+    list[2 + count] = 40;
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_distances(&mask, count + 3, list));
+    return mask;
+}
+
+static clat_mask *neighbours(void) {
+    static const int64_t list[] = {-2, -1, 0, 1, 2, 3};
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_distances(&mask, 6, list));
+    return mask;
+}
+
+/* Of random lengths, every fifth of them empty; all of any two are long. */
+static clat_mask *intervals(uint32_t seq_q, uint32_t seq_k, bool are_long) {
+    uint32_t *first = harness_alloc((seq_k + 1) * sizeof *first);
+    uint32_t *end = harness_alloc((seq_k + 1) * sizeof *end);
+    uint64_t seed = 77;
+    for (uint32_t j = 0; j < seq_k; j++) {
+        first[j] = (uint32_t)harness_random_below(&seed, seq_q / (are_long ? 8 : 1) + 1);
+        end[j] =
+            j % 5 == 3 ? first[j] / 2 : first[j] + (uint32_t)harness_random_below(&seed, seq_q + 3);
+    }
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_key_intervals(&mask, seq_k, first, end));
+    free(first);
+    free(end);
+    return mask;
+}
+
 static clat_mask *complement_of(clat_mask *mask) {
     clat_mask *complement = NULL;
     assert_ok(clat_mask_not(&complement, mask));
@@ -133,6 +184,19 @@ MAKER(future, complement_of(causal(CLAT_CAUSAL_TOP_LEFT)))
 MAKER(past, complement_of(window(0, CLAT_UNBOUNDED)))
 MAKER(not_window, complement_of(window(4, 6)))
 MAKER(everything, complement_of(global(0)))
+MAKER(stride, stride(7, 3))
+MAKER(every, stride(1, 0))
+MAKER(dilated, ALL(window(15, 12), stride(3, 0)))
+MAKER(strided, ALL(causal(CLAT_CAUSAL_TOP_LEFT), ANY(window(5, 0), stride(6, 0))))
+MAKER(dilated_global, ANY(ALL(window(20, 20), stride(4, 0)), global(2)))
+MAKER(log_sparse, log_distances(6))
+MAKER(log_sparse_local, ANY(log_distances(7), window(4, 0)))
+MAKER(distances, distances(5))
+MAKER(neighbours, neighbours())
+MAKER(intervals, intervals(seq_q, seq_k, false))
+MAKER(intervals_causal,
+      ALL(complement_of(intervals(seq_q, seq_k, true)), causal(CLAT_CAUSAL_TOP_LEFT)))
+MAKER(strided_documents, ALL(documents(seq_q, seq_k), ANY(stride(5, 1), keys(0, 3))))
 MAKER(documents, documents(seq_q, seq_k))
 MAKER(documents_causal, ALL(documents(seq_q, seq_k), causal(CLAT_CAUSAL_TOP_LEFT)))
 MAKER(other_documents,
@@ -177,6 +241,18 @@ const struct mask_case mask_cases[] = {
     {"past", make_past, true, 1},
     {"not_window", make_not_window, false, 1},
     {"everything", make_everything, true, 1},
+    {"stride", make_stride, false, 1},
+    {"every", make_every, true, 1},
+    {"dilated", make_dilated, false, 1},
+    {"strided", make_strided, false, 1},
+    {"dilated_global", make_dilated_global, false, 1},
+    {"log_sparse", make_log_sparse, false, 1},
+    {"log_sparse_local", make_log_sparse_local, false, 1},
+    {"distances", make_distances, false, 1},
+    {"neighbours", make_neighbours, true, 1},
+    {"intervals", make_intervals, false, 1},
+    {"intervals_causal", make_intervals_causal, false, 1},
+    {"strided_documents", make_strided_documents, false, 1},
     {"documents", make_documents, false, 1},
     {"documents_causal", make_documents_causal, false, 1},
     {"other_documents", make_other_documents, false, 1},

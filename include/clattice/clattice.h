@@ -328,6 +328,21 @@ CLAT_API clat_status clat_mask_global(clat_mask **out, int64_t count);
 CLAT_API clat_status clat_mask_queries(clat_mask **out, int64_t first, int64_t end);
 CLAT_API clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end);
 
+/* (i - j) mod step = offset, 0 <= offset < step <= 2^30: every step-th diagonal. A dilated window
+ * is all(window, stride), a strided one (Sparse Transformer, Child et al. 2019) any of a window and
+ * a stride, all of that and causal. */
+CLAT_API clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset);
+
+/* i - j is one of `count` distances, which ascend and are less than 2^30 either way: single
+ * diagonals, as the powers of two of LogSparse (Li et al. 2019). Host array, copied. */
+CLAT_API clat_status clat_mask_distances(clat_mask **out, size_t count, const int64_t *distances);
+
+/* first[j] <= i < end[j]: each key is seen by an interval of queries (FlashMask, Wang et al. 2024,
+ * whose intervals are hidden ones: clat_mask_not). `count` keys, which a plan requires to be seq_k.
+ * Host arrays, copied. */
+CLAT_API clat_status clat_mask_key_intervals(clat_mask **out, uint32_t count, const uint32_t *first,
+                                             const uint32_t *end);
+
 /*
  * Documents packed one after the other: a query sees the keys of its own. Document d has queries
  * q_starts[d] .. q_starts[d+1] - 1 and keys k_starts[d] .. k_starts[d+1] - 1, where it may have
