@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static clat_status make(clat_mask **out, enum mask_kind kind) {
+clat_status mask_make(clat_mask **out, enum mask_kind kind) {
     clat_mask *mask = *out = calloc(1, sizeof *mask);
     if (mask == NULL)
         return status_no_memory(sizeof *mask);
@@ -15,7 +15,7 @@ static clat_status make(clat_mask **out, enum mask_kind kind) {
     return CLAT_OK;
 }
 
-static clat_status check_out(clat_mask **out) {
+clat_status mask_check_out(clat_mask **out) {
     status_clear();
     if (out == NULL)
         return status_fail(CLAT_INVALID_ARGUMENT, "out is NULL");
@@ -26,10 +26,10 @@ static clat_status check_out(clat_mask **out) {
 clat_status clat_mask_causal(clat_mask **out, clat_causal alignment) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (alignment != CLAT_CAUSAL_TOP_LEFT && alignment != CLAT_CAUSAL_BOTTOM_RIGHT)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "alignment is %d, no clat_causal", (int)alignment));
-    TRY(make(&mask, MASK_CAUSAL));
+    TRY(mask_make(&mask, MASK_CAUSAL));
     mask->alignment = alignment;
     *out = mask;
 out:
@@ -39,11 +39,11 @@ out:
 clat_status clat_mask_window(clat_mask **out, int64_t left, int64_t right) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (left < 0 || right < 0)
         TRY(status_fail(CLAT_INVALID_MASK, "%s is %" PRId64 ", must not be negative",
                         left < 0 ? "left" : "right", left < 0 ? left : right));
-    TRY(make(&mask, MASK_WINDOW));
+    TRY(mask_make(&mask, MASK_WINDOW));
     mask->left = left < MASK_FAR ? left : MASK_FAR;
     mask->right = right < MASK_FAR ? right : MASK_FAR;
     *out = mask;
@@ -54,10 +54,10 @@ out:
 clat_status clat_mask_global(clat_mask **out, int64_t count) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (count < 0)
         TRY(status_fail(CLAT_INVALID_MASK, "count is %" PRId64 ", must not be negative", count));
-    TRY(make(&mask, MASK_GLOBAL));
+    TRY(mask_make(&mask, MASK_GLOBAL));
     mask->count = count < MASK_FAR ? count : MASK_FAR;
     *out = mask;
 out:
@@ -67,11 +67,11 @@ out:
 static clat_status range(clat_mask **out, enum mask_kind kind, int64_t first, int64_t end) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (first < 0 || end < first)
         TRY(status_fail(CLAT_INVALID_MASK, "%" PRId64 " .. %" PRId64 " is no range of positions",
                         first, end));
-    TRY(make(&mask, kind));
+    TRY(mask_make(&mask, kind));
     mask->first = first < MASK_FAR ? first : MASK_FAR;
     mask->end = end < MASK_FAR ? end : MASK_FAR;
     *out = mask;
@@ -90,12 +90,12 @@ clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end) {
 clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (step < 1 || step > MASK_FAR)
         TRY(status_fail(CLAT_INVALID_MASK, "step is %" PRId64 ", not in 1..2^30", step));
     if (offset < 0 || offset >= step)
         TRY(status_fail(CLAT_INVALID_MASK, "offset is %" PRId64 ", not in 0..step - 1", offset));
-    TRY(make(&mask, MASK_STRIDE));
+    TRY(mask_make(&mask, MASK_STRIDE));
     mask->step = step;
     mask->offset = offset;
     *out = mask;
@@ -106,7 +106,7 @@ out:
 clat_status clat_mask_distances(clat_mask **out, size_t count, const int64_t *distances) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (distances == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "distances is NULL"));
     if (count < 1 || count >= UINT32_MAX)
@@ -118,7 +118,7 @@ clat_status clat_mask_distances(clat_mask **out, size_t count, const int64_t *di
         if (d > 0 && distances[d] <= distances[d - 1])
             TRY(status_fail(CLAT_INVALID_MASK, "distances[%zu] does not ascend", d));
     }
-    TRY(make(&mask, MASK_DISTANCES));
+    TRY(mask_make(&mask, MASK_DISTANCES));
     mask->distances.count = count;
     mask->distances.list = malloc(count * sizeof *distances);
     if (mask->distances.list == NULL)
@@ -131,7 +131,7 @@ out:
     return st;
 }
 
-static uint32_t *copy_words(const uint32_t *words, size_t count) {
+uint32_t *mask_copy_words(const uint32_t *words, size_t count) {
     uint32_t *copy = malloc((count > 0 ? count : 1) * sizeof *copy);
     if (copy != NULL && count > 0)
         memcpy(copy, words, count * sizeof *copy);
@@ -144,13 +144,13 @@ clat_status clat_mask_key_intervals(clat_mask **out, uint32_t count, const uint3
                                     const uint32_t *end) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (first == NULL || end == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "%s is NULL", first == NULL ? "first" : "end"));
-    TRY(make(&mask, MASK_INTERVALS));
+    TRY(mask_make(&mask, MASK_INTERVALS));
     mask->intervals.count = count;
-    mask->intervals.first = copy_words(first, count);
-    mask->intervals.end = copy_words(end, count);
+    mask->intervals.first = mask_copy_words(first, count);
+    mask->intervals.end = mask_copy_words(end, count);
     if (mask->intervals.first == NULL || mask->intervals.end == NULL)
         TRY(status_no_memory(2 * (size_t)count * sizeof(uint32_t)));
     *out = mask;
@@ -178,99 +178,17 @@ clat_status clat_mask_documents(clat_mask **out, uint32_t count, const uint32_t 
                                 const uint32_t *k_starts) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (count < 1 || count == UINT32_MAX)
         TRY(status_fail(CLAT_INVALID_MASK, "count is %" PRIu32 ", not in 1..2^32 - 2", count));
     TRY(check_starts("q_starts", q_starts, count));
     TRY(check_starts("k_starts", k_starts, count));
-    TRY(make(&mask, MASK_DOCUMENTS));
+    TRY(mask_make(&mask, MASK_DOCUMENTS));
     mask->documents.count = count;
-    mask->documents.q_starts = copy_words(q_starts, (size_t)count + 1);
-    mask->documents.k_starts = copy_words(k_starts, (size_t)count + 1);
+    mask->documents.q_starts = mask_copy_words(q_starts, (size_t)count + 1);
+    mask->documents.k_starts = mask_copy_words(k_starts, (size_t)count + 1);
     if (mask->documents.q_starts == NULL || mask->documents.k_starts == NULL)
         TRY(status_no_memory(2 * ((size_t)count + 1) * sizeof(uint32_t)));
-    *out = mask;
-    mask = NULL;
-out:
-    clat_mask_release(mask);
-    return st;
-}
-
-/* ---- block CSR */
-
-static clat_status check_block_sizes(const struct mask_blocks *b) {
-    if (b->block_rows < 1 || b->block_rows > MASK_MAX_BLOCK)
-        return status_fail(CLAT_INVALID_MASK, "block_rows is %" PRIu32 ", not in 1..%d",
-                           b->block_rows, MASK_MAX_BLOCK);
-    if (b->block_cols < 1 || b->block_cols > MASK_MAX_BLOCK)
-        return status_fail(CLAT_INVALID_MASK, "block_cols is %" PRIu32 ", not in 1..%d",
-                           b->block_cols, MASK_MAX_BLOCK);
-    if (b->heads < 1)
-        return status_fail(CLAT_INVALID_MASK, "heads is 0, must be at least 1");
-    if ((uint64_t)b->heads * b->n_rows >= UINT32_MAX)
-        return status_fail(CLAT_INVALID_MASK, "heads x n_rows is beyond 32 bits");
-    return CLAT_OK;
-}
-
-static clat_status check_block_row(const struct mask_blocks *b, size_t row) {
-    const uint32_t first = b->row_ptr[row], end = b->row_ptr[row + 1];
-    for (uint32_t e = first; e < end; e++) {
-        if (b->col_idx[e] >= b->n_cols)
-            return status_fail(CLAT_INVALID_MASK,
-                               "col_idx[%" PRIu32 "] is %" PRIu32 ", but n_cols is %" PRIu32, e,
-                               b->col_idx[e], b->n_cols);
-        if (e > first && b->col_idx[e] <= b->col_idx[e - 1])
-            return status_fail(CLAT_INVALID_MASK,
-                               "col_idx[%" PRIu32 "] does not ascend within row %zu", e, row);
-    }
-    return CLAT_OK;
-}
-
-static clat_status check_blocks(const struct mask_blocks *b) {
-    clat_status st = CLAT_OK;
-    const size_t rows = (size_t)b->heads * b->n_rows;
-    if (b->row_ptr[0] != 0)
-        TRY(status_fail(CLAT_INVALID_MASK, "row_ptr[0] is %" PRIu32 ", must be 0", b->row_ptr[0]));
-    for (size_t r = 0; r < rows; r++)
-        if (b->row_ptr[r + 1] < b->row_ptr[r])
-            TRY(status_fail(CLAT_INVALID_MASK, "row_ptr[%zu] is less than the entry before it",
-                            r + 1));
-    if (b->row_ptr[rows] > 0 && b->col_idx == NULL)
-        TRY(status_fail(CLAT_INVALID_ARGUMENT, "col_idx is NULL, but row_ptr counts %" PRIu32,
-                        b->row_ptr[rows]));
-    for (size_t r = 0; r < rows; r++)
-        TRY(check_block_row(b, r));
-out:
-    return st;
-}
-
-clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
-                                uint32_t n_rows, uint32_t n_cols, uint32_t heads,
-                                const uint32_t *row_ptr, const uint32_t *col_idx) {
-    clat_status st = CLAT_OK;
-    clat_mask *mask = NULL;
-    TRY(check_out(out));
-    if (row_ptr == NULL)
-        TRY(status_fail(CLAT_INVALID_ARGUMENT, "row_ptr is NULL"));
-    /* Borrowed for the checks, copied after them. */
-    struct mask_blocks blocks = {.block_rows = block_rows,
-                                 .block_cols = block_cols,
-                                 .n_rows = n_rows,
-                                 .n_cols = n_cols,
-                                 .heads = heads,
-                                 .row_ptr = (uint32_t *)(uintptr_t)row_ptr,
-                                 .col_idx = (uint32_t *)(uintptr_t)col_idx};
-    TRY(check_block_sizes(&blocks));
-    TRY(check_blocks(&blocks));
-
-    TRY(make(&mask, MASK_BLOCKS));
-    const size_t rows = (size_t)heads * n_rows;
-    mask->heads = heads;
-    mask->blocks = blocks;
-    mask->blocks.row_ptr = copy_words(row_ptr, rows + 1);
-    mask->blocks.col_idx = copy_words(col_idx, row_ptr[rows]);
-    if (mask->blocks.row_ptr == NULL || mask->blocks.col_idx == NULL)
-        TRY(status_no_memory((rows + 1 + row_ptr[rows]) * sizeof(uint32_t)));
     *out = mask;
     mask = NULL;
 out:
@@ -284,12 +202,12 @@ static clat_status join(clat_mask **out, enum mask_kind kind, size_t count,
                         const clat_mask *const *masks) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (masks == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "masks is NULL"));
     if (count < 1 || count > MASK_MAX_CHILDREN)
         TRY(status_fail(CLAT_INVALID_MASK, "count is %zu, not in 1..%d", count, MASK_MAX_CHILDREN));
-    TRY(make(&mask, kind));
+    TRY(mask_make(&mask, kind));
     mask->terms = 0;
     for (size_t c = 0; c < count; c++) {
         if (masks[c] == NULL)
@@ -325,7 +243,7 @@ clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const 
 
 clat_status clat_mask_not(clat_mask **out, const clat_mask *mask) {
     clat_status st = CLAT_OK;
-    TRY(check_out(out));
+    TRY(mask_check_out(out));
     if (mask == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "mask is NULL"));
     TRY(join(out, MASK_NOT, 1, &mask));
@@ -480,6 +398,11 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
         return CLAT_OK;
     for (size_t c = 0; c < mask->n_children; c++)
         TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
+    if (mask->kind == MASK_STRIDE && seq_q + seq_k + mask->step > INT32_MAX)
+        TRY(status_fail(CLAT_INVALID_MASK,
+                        "mask has step %" PRId64 ", which with seq_q = %" PRId64
+                        " and seq_k = %" PRId64 " is beyond 31 bits",
+                        mask->step, seq_q, seq_k));
     if (mask->kind == MASK_INTERVALS && mask->intervals.count != seq_k)
         TRY(status_fail(CLAT_INVALID_MASK,
                         "mask has intervals for %" PRIu32 " keys, but seq_k is %" PRId64,

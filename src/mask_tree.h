@@ -71,6 +71,19 @@ struct clat_mask {
     clat_mask *children[MASK_MAX_CHILDREN];
 };
 
+/* ---- what constructors share */
+
+/* Clears the error and `*out`; INVALID_ARGUMENT where that is NULL. */
+clat_status mask_check_out(clat_mask **out);
+
+/* A term without its numbers. */
+clat_status mask_make(clat_mask **out, enum mask_kind kind);
+
+/* malloc'ed, of one word at least; NULL where memory is exhausted. */
+uint32_t *mask_copy_words(const uint32_t *words, size_t count);
+
+/* ---- looking up */
+
 /* Entries of the sorted list [first, end) below `col` come before the returned one. */
 uint32_t mask_lower_bound(const uint32_t *col_idx, uint32_t first, uint32_t end, uint64_t col);
 

@@ -201,6 +201,14 @@ MAKER(documents, documents(seq_q, seq_k))
 MAKER(documents_causal, ALL(documents(seq_q, seq_k), causal(CLAT_CAUSAL_TOP_LEFT)))
 MAKER(other_documents,
       ALL(complement_of(documents(seq_q, seq_k)), complement_of(ANY(keys(2, 5), queries(7, 8)))))
+static clat_mask *bigbird_of(uint32_t block, uint32_t seq_q, uint32_t seq_k, uint32_t heads) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_bigbird(&mask, block, (seq_q + block - 1) / block,
+                                (seq_k + block - 1) / block, heads, 3, 2, 9));
+    return mask;
+}
+MAKER(bigbird_blocks, bigbird_of(4, seq_q, seq_k, 1))
+MAKER(bigbird_heads, bigbird_of(8, seq_q, seq_k, 4))
 MAKER(blocks, mask_random_blocks(16, 16, seq_q, seq_k, 1, 40))
 MAKER(blocks_odd, mask_random_blocks(5, 9, seq_q, seq_k, 1, 30))
 MAKER(blocks_single, mask_random_blocks(1, 1, seq_q, seq_k, 1, 50))
@@ -262,6 +270,8 @@ const struct mask_case mask_cases[] = {
     {"blocks_heads", make_blocks_heads, false, 4},
     {"blocks_causal", make_blocks_causal, false, 1},
     {"bigbird", make_bigbird, false, 1},
+    {"bigbird_blocks", make_bigbird_blocks, false, 1},
+    {"bigbird_heads", make_bigbird_heads, false, 4},
     {"two_blocks", make_two_blocks, false, 4},
     {"complement", make_complement, false, 1},
 };

@@ -204,6 +204,70 @@ static void test_visible_positions(void **state) {
     clat_mask_release(others);
 }
 
+/* Rows of queries, columns of keys. */
+static void expect_seen(const clat_mask *mask, const char *const *seen, int64_t seq_q,
+                        int64_t seq_k) {
+    for (int64_t i = 0; i < seq_q; i++)
+        for (int64_t j = 0; j < seq_k; j++)
+            assert_int_equal(clat_mask_visible(mask, seq_q, seq_k, 0, i, j), seen[i][j] == '1');
+}
+
+static void test_visible_diagonals(void **state) {
+    (void)state;
+    static const char *const every_third[4] = {"0010010", "1001001", "0100100", "0010010"};
+    static const char *const apart[4] = {"0100000", "0010000", "1001000", "0100100"};
+    static const char *const columns[4] = {"1000100", "0000110", "0000010", "0000000"};
+    clat_mask *stride = NULL, *distances = NULL, *intervals = NULL;
+    assert_ok(clat_mask_stride(&stride, 3, 1));
+    assert_ok(clat_mask_distances(&distances, 2, (int64_t[]){-1, 2}));
+    assert_ok(clat_mask_key_intervals(&intervals, 7, (uint32_t[]){0, 3, 2, 9, 0, 1, 5},
+                                      (uint32_t[]){1, 3, 0, 99, 2, 3, 6}));
+    expect_seen(stride, every_third, 4, 7);
+    expect_seen(distances, apart, 4, 7);
+    expect_seen(intervals, columns, 4, 7);
+    clat_mask_release(stride);
+    clat_mask_release(distances);
+    clat_mask_release(intervals);
+}
+
+/* Every row has its window, the global blocks and as many others as were asked for; rows, heads and
+ * seeds differ in those. */
+static void test_bigbird(void **state) {
+    (void)state;
+    enum { BLOCKS = 20, HEADS = 3, RANDOM = 4, MIDDLE = BLOCKS / 2 };
+    clat_mask *mask = NULL, *again = NULL, *other = NULL;
+    unsigned differ = 0, heads_differ = 0, rows_differ = 0;
+    assert_ok(clat_mask_bigbird(&mask, 1, BLOCKS, BLOCKS, HEADS, 3, RANDOM, 1));
+    assert_ok(clat_mask_bigbird(&again, 1, BLOCKS, BLOCKS, HEADS, 3, RANDOM, 1));
+    assert_ok(clat_mask_bigbird(&other, 1, BLOCKS, BLOCKS, HEADS, 3, RANDOM, 2));
+    for (int64_t e = 0; e < HEADS * BLOCKS * BLOCKS; e++) {
+        const int64_t head = e / BLOCKS / BLOCKS, i = e / BLOCKS % BLOCKS, j = e % BLOCKS;
+        const bool seen = clat_mask_visible(mask, BLOCKS, BLOCKS, head, i, j);
+        assert_int_equal(clat_mask_visible(again, BLOCKS, BLOCKS, head, i, j), seen);
+        differ += clat_mask_visible(other, BLOCKS, BLOCKS, head, i, j) != seen;
+        heads_differ += clat_mask_visible(mask, BLOCKS, BLOCKS, 0, i, j) != seen;
+        rows_differ += clat_mask_visible(mask, BLOCKS, BLOCKS, head, MIDDLE, j) != seen &&
+                       i == MIDDLE + 6 && llabs(i - j) > 1 && llabs(MIDDLE - j) > 1;
+        if (i == 0 || i == BLOCKS - 1 || j == 0 || j == BLOCKS - 1 || llabs(i - j) <= 1)
+            assert_true(seen);
+    }
+    assert_true(differ > 0 && heads_differ > 0 && rows_differ > 0);
+    for (int64_t i = 1; i < BLOCKS - 1; i++) {
+        const int near = i == 1 || i == BLOCKS - 2 ? 2 : 3; /* beside the global ones */
+        int count = 0;
+        for (int64_t j = 0; j < BLOCKS; j++)
+            count += clat_mask_visible(mask, BLOCKS, BLOCKS, 0, i, j);
+        assert_int_equal(count, 2 + near + RANDOM);
+    }
+    clat_mask_release(mask);
+    clat_mask_release(again);
+    clat_mask_release(other);
+    assert_ok(clat_mask_bigbird(&mask, 1, 5, 5, 1, 1, 99, 1)); /* as many as there are */
+    for (int64_t e = 0; e < 25; e++)
+        assert_true(clat_mask_visible(mask, 5, 5, 0, e / 5, e % 5));
+    clat_mask_release(mask);
+}
+
 static void test_print_and_grain(void **state) {
     (void)state;
     static const struct {
@@ -218,6 +282,11 @@ static void test_print_and_grain(void **state) {
         {"prefix", "any(causal,keys(0,9))", 1, 1},
         {"keys", "keys(6,inf)", 1, 1},
         {"queries", "queries(3,20)", 1, 1},
+        {"dilated", "all(window(15,12),stride(3))", 1, 1},
+        {"stride", "stride(7,3)", 1, 1},
+        {"log_sparse", "distances(7)", 1, 1},
+        {"intervals", "key_intervals(64)", 1, 1},
+        {"bigbird_heads", NULL, 8, 8},
         {"documents_causal", "all(documents(7),causal)", 1, 1},
         {"future", "not(causal)", 1, 1},
         {"blocks_odd", NULL, 5, 9},
@@ -300,6 +369,22 @@ static void test_bad_arguments(void **state) {
     assert_error_names("mask is NULL");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_not(NULL, NULL));
     assert_error_names("out is NULL");
+    assert_status(CLAT_INVALID_MASK, clat_mask_stride(&mask, 0, 0));
+    assert_error_names("step");
+    assert_status(CLAT_INVALID_MASK, clat_mask_stride(&mask, 3, 3));
+    assert_error_names("offset");
+    assert_status(CLAT_INVALID_MASK, clat_mask_distances(&mask, 0, (int64_t[]){0}));
+    assert_error_names("count");
+    assert_status(CLAT_INVALID_MASK, clat_mask_distances(&mask, 2, (int64_t[]){4, 4}));
+    assert_error_names("distances[1]");
+    assert_status(CLAT_INVALID_MASK, clat_mask_distances(&mask, 1, (int64_t[]){1 << 30}));
+    assert_error_names("distances[0]");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_distances(&mask, 1, NULL));
+    assert_error_names("distances is NULL");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_key_intervals(&mask, 1, pointers, NULL));
+    assert_error_names("end");
+    assert_status(CLAT_INVALID_MASK, clat_mask_bigbird(&mask, 16, 4, 4, 1, 2, 1, 0));
+    assert_error_names("window");
     assert_status(CLAT_INVALID_MASK, clat_mask_documents(&mask, 0, pointers, pointers));
     assert_error_names("count");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_documents(&mask, 1, pointers, NULL));
@@ -348,6 +433,17 @@ static void test_bad_sizes(void **state) {
     assert_status(CLAT_INVALID_MASK, mask_check(joined, 40, 40, 8));
     assert_error_names("heads");
     clat_mask_release(joined);
+    clat_mask *stride = NULL, *intervals = NULL;
+    assert_ok(clat_mask_stride(&stride, 1 << 30, 0));
+    assert_ok(mask_check(stride, 1 << 29, 1 << 28, 1));
+    assert_status(CLAT_INVALID_MASK, mask_check(stride, 1 << 30, 1 << 30, 1));
+    assert_error_names("step");
+    assert_ok(clat_mask_key_intervals(&intervals, 2, (uint32_t[]){0, 0}, (uint32_t[]){1, 1}));
+    assert_ok(mask_check(intervals, 9, 2, 1));
+    assert_status(CLAT_INVALID_MASK, mask_check(intervals, 9, 3, 1));
+    assert_error_names("seq_k");
+    clat_mask_release(stride);
+    clat_mask_release(intervals);
     clat_mask *documents = NULL;
     assert_ok(clat_mask_documents(&documents, 2, (uint32_t[]){0, 2, 5}, (uint32_t[]){0, 3, 4}));
     assert_ok(mask_check(documents, 5, 4, 3));
@@ -506,6 +602,8 @@ int main(void) {
     harness_add("long sequences", test_long, NULL);
     harness_add("visible", test_visible, NULL);
     harness_add("visible positions", test_visible_positions, NULL);
+    harness_add("visible diagonals", test_visible_diagonals, NULL);
+    harness_add("BigBird", test_bigbird, NULL);
     harness_add("print and grain", test_print_and_grain, NULL);
     harness_add("bad arguments", test_bad_arguments, NULL);
     harness_add("bad sizes", test_bad_sizes, NULL);

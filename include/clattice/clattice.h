@@ -364,6 +364,16 @@ CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, u
                                          uint32_t n_rows, uint32_t n_cols, uint32_t heads,
                                          const uint32_t *row_ptr, const uint32_t *col_idx);
 
+/*
+ * BigBird (Zaheer et al. 2020) in blocks of `block` x `block`: the `window` blocks around the
+ * diagonal, an odd number; the first and the last block row and column; and in every other row
+ * `random` of the blocks left, as many as there are, drawn anew for each head. Equal seeds give
+ * equal masks. n_rows, n_cols and heads as in clat_mask_block_csr.
+ */
+CLAT_API clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t n_rows,
+                                       uint32_t n_cols, uint32_t heads, uint32_t window,
+                                       uint32_t random, uint64_t seed);
+
 /* Joins 1 .. 8 masks, which stay the caller's. At most 16 levels and 64 terms in all. */
 CLAT_API clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks);
 CLAT_API clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks);

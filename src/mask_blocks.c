@@ -1,0 +1,151 @@
+/* Masks of blocks: lists in CSR form, and patterns that are made of them. */
+#include "mask_tree.h"
+#include "random.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static clat_status check_block_sizes(const struct mask_blocks *b) {
+    if (b->block_rows < 1 || b->block_rows > MASK_MAX_BLOCK)
+        return status_fail(CLAT_INVALID_MASK, "block_rows is %" PRIu32 ", not in 1..%d",
+                           b->block_rows, MASK_MAX_BLOCK);
+    if (b->block_cols < 1 || b->block_cols > MASK_MAX_BLOCK)
+        return status_fail(CLAT_INVALID_MASK, "block_cols is %" PRIu32 ", not in 1..%d",
+                           b->block_cols, MASK_MAX_BLOCK);
+    if (b->heads < 1)
+        return status_fail(CLAT_INVALID_MASK, "heads is 0, must be at least 1");
+    if ((uint64_t)b->heads * b->n_rows >= UINT32_MAX)
+        return status_fail(CLAT_INVALID_MASK, "heads x n_rows is beyond 32 bits");
+    return CLAT_OK;
+}
+
+static clat_status check_block_row(const struct mask_blocks *b, size_t row) {
+    const uint32_t first = b->row_ptr[row], end = b->row_ptr[row + 1];
+    for (uint32_t e = first; e < end; e++) {
+        if (b->col_idx[e] >= b->n_cols)
+            return status_fail(CLAT_INVALID_MASK,
+                               "col_idx[%" PRIu32 "] is %" PRIu32 ", but n_cols is %" PRIu32, e,
+                               b->col_idx[e], b->n_cols);
+        if (e > first && b->col_idx[e] <= b->col_idx[e - 1])
+            return status_fail(CLAT_INVALID_MASK,
+                               "col_idx[%" PRIu32 "] does not ascend within row %zu", e, row);
+    }
+    return CLAT_OK;
+}
+
+static clat_status check_blocks(const struct mask_blocks *b) {
+    clat_status st = CLAT_OK;
+    const size_t rows = (size_t)b->heads * b->n_rows;
+    if (b->row_ptr[0] != 0)
+        TRY(status_fail(CLAT_INVALID_MASK, "row_ptr[0] is %" PRIu32 ", must be 0", b->row_ptr[0]));
+    for (size_t r = 0; r < rows; r++)
+        if (b->row_ptr[r + 1] < b->row_ptr[r])
+            TRY(status_fail(CLAT_INVALID_MASK, "row_ptr[%zu] is less than the entry before it",
+                            r + 1));
+    if (b->row_ptr[rows] > 0 && b->col_idx == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "col_idx is NULL, but row_ptr counts %" PRIu32,
+                        b->row_ptr[rows]));
+    for (size_t r = 0; r < rows; r++)
+        TRY(check_block_row(b, r));
+out:
+    return st;
+}
+
+clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
+                                uint32_t n_rows, uint32_t n_cols, uint32_t heads,
+                                const uint32_t *row_ptr, const uint32_t *col_idx) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(mask_check_out(out));
+    if (row_ptr == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "row_ptr is NULL"));
+    /* Borrowed for the checks, copied after them. */
+    struct mask_blocks blocks = {.block_rows = block_rows,
+                                 .block_cols = block_cols,
+                                 .n_rows = n_rows,
+                                 .n_cols = n_cols,
+                                 .heads = heads,
+                                 .row_ptr = (uint32_t *)(uintptr_t)row_ptr,
+                                 .col_idx = (uint32_t *)(uintptr_t)col_idx};
+    TRY(check_block_sizes(&blocks));
+    TRY(check_blocks(&blocks));
+
+    TRY(mask_make(&mask, MASK_BLOCKS));
+    const size_t rows = (size_t)heads * n_rows;
+    mask->heads = heads;
+    mask->blocks = blocks;
+    mask->blocks.row_ptr = mask_copy_words(row_ptr, rows + 1);
+    mask->blocks.col_idx = mask_copy_words(col_idx, row_ptr[rows]);
+    if (mask->blocks.row_ptr == NULL || mask->blocks.col_idx == NULL)
+        TRY(status_no_memory((rows + 1 + row_ptr[rows]) * sizeof(uint32_t)));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
+/* ---- BigBird */
+
+struct bigbird {
+    uint32_t n_rows, n_cols, window, random;
+};
+
+static uint32_t random_below(uint64_t *state, uint32_t bound) {
+    return (uint32_t)((random_next(state) >> 32) * bound >> 32);
+}
+
+/* Global rows and columns are the first and the last. */
+static bool is_global(const struct bigbird *b, uint32_t row, uint32_t col) {
+    return row == 0 || row + 1 == b->n_rows || col == 0 || col + 1 == b->n_cols;
+}
+
+static bool is_near(const struct bigbird *b, uint32_t row, uint32_t col) {
+    const uint32_t distance = row > col ? row - col : col - row;
+    return distance <= b->window / 2;
+}
+
+/* A row's blocks in ascending order; `cols` has room for all. Gives how many. */
+static uint32_t fill_row(const struct bigbird *b, uint32_t row, uint64_t *random, uint32_t *cols) {
+    uint32_t n_others = 0, count = 0, left = b->random;
+    for (uint32_t col = 0; col < b->n_cols; col++)
+        n_others += !is_global(b, row, col) && !is_near(b, row, col);
+    /* Each set of so many of the others is as likely as any. */
+    for (uint32_t col = 0; col < b->n_cols; col++) {
+        bool listed = is_global(b, row, col) || is_near(b, row, col);
+        if (!listed && left > 0) {
+            listed = random_below(random, n_others) < left;
+            left -= listed;
+        }
+        n_others -= !is_global(b, row, col) && !is_near(b, row, col);
+        if (listed)
+            cols[count++] = col;
+    }
+    return count;
+}
+
+clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t n_rows, uint32_t n_cols,
+                              uint32_t heads, uint32_t window, uint32_t random, uint64_t seed) {
+    clat_status st = CLAT_OK;
+    const struct bigbird b = {n_rows, n_cols, window, random};
+    const uint64_t rows = (uint64_t)heads * n_rows;
+    uint32_t *row_ptr = NULL, *col_idx = NULL;
+    TRY(mask_check_out(out));
+    if (window % 2 == 0)
+        TRY(status_fail(CLAT_INVALID_MASK, "window is %" PRIu32 ", must be odd", window));
+    if (rows >= UINT32_MAX || rows * n_cols >= UINT32_MAX)
+        TRY(status_fail(CLAT_INVALID_MASK, "heads x n_rows x n_cols is beyond 32 bits"));
+    row_ptr = malloc((rows + 1) * sizeof *row_ptr);
+    col_idx = malloc((rows * n_cols + 1) * sizeof *col_idx);
+    if (row_ptr == NULL || col_idx == NULL)
+        TRY(status_no_memory((rows * (n_cols + 1) + 2) * sizeof(uint32_t)));
+    row_ptr[0] = 0;
+    for (uint64_t row = 0; row < rows; row++)
+        row_ptr[row + 1] =
+            row_ptr[row] + fill_row(&b, (uint32_t)(row % n_rows), &seed, col_idx + row_ptr[row]);
+    TRY(clat_mask_block_csr(out, block, block, n_rows, n_cols, heads, row_ptr, col_idx));
+out:
+    free(row_ptr);
+    free(col_idx);
+    return st;
+}
