@@ -223,6 +223,8 @@ SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage na
     attention-table sparse-cpu decode overhead
 GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm \
     gpu-decode
+MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 logsparse:64 \
+    sinks:16,256 prefix:500 documents:7 bigbird:64,3 csr:64,0.15
 PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
 BENCH_FLAGS ?=
 TORCH_FLAGS ?=
@@ -261,13 +263,17 @@ benchmarks-gpu: setup ## the same on an NVIDIA card, with cuBLAS and PyTorch
 	$(call measure,$(GPU_SUITES),$(beside_torch),gpu-machine)
 
 .PHONY: plots
-plots: ## draw the plots of docs/benchmarks.md from what `make benchmarks` measured
+plots: ## draw the pictures in docs: curves of what `make benchmarks` measured, masks
 	@CC='$(CC)' tools/setup.sh plots
 	$(again) tool
 	@mkdir -p docs/plots
 	@for plot in $(PLOTS); do \
 	    $(TOOL) report --plot $$plot $(RESULTS)/*.json >$(BUILD)/$$plot.gp && \
 	        gnuplot $(BUILD)/$$plot.gp >docs/plots/$$plot.svg || exit 1; \
+	done
+	@for mask in $(MASKS); do \
+	    $(TOOL) mask --mask $$mask --seq-q 2048 --tile-q 32 \
+	        --svg docs/plots/mask-$${mask%%:*}.svg >/dev/null || exit 1; \
 	done
 
 # ---- checking ------------------------------------------------------------------------------------

@@ -104,6 +104,47 @@ static void check_tiles(const struct subject *s, int64_t rows, int64_t cols) {
     free(list.tiles);
 }
 
+/* The same as anyone can ask for it. */
+static void check_inspection(const struct subject *s, int64_t rows, int64_t cols) {
+    clat_mask_info info;
+    unsigned char *map = harness_alloc(256 * 256 * 4);
+    size_t n = 0, full = 0, partial = 0;
+    assert_ok(clat_mask_inspect(&info, s->mask, s->seq_q, s->seq_k, s->heads, rows, cols, map));
+    assert_int_equal(info.lists, mask_heads(s->mask));
+    for (size_t head = 0; head < info.lists; head++)
+        for (int64_t i0 = 0; i0 < s->seq_q; i0 += rows)
+            for (int64_t j0 = 0; j0 < s->seq_k; j0 += cols, n++) {
+                const enum cover cover = cover_of(s, (int64_t)head, i0, j0, rows, cols);
+                full += cover == FULL;
+                partial += cover == PARTIAL;
+                assert_int_equal(map[n], cover == FULL      ? CLAT_TILE_FULL
+                                         : cover == PARTIAL ? CLAT_TILE_PARTIAL
+                                                            : CLAT_TILE_EMPTY);
+            }
+    assert_int_equal(info.tiles, n);
+    assert_int_equal(info.full_tiles, full);
+    assert_int_equal(info.partial_tiles, partial);
+    assert_true(info.pairs == mask_pairs(s->mask, s->seq_q, s->seq_k, s->heads));
+    free(map);
+}
+
+static void test_bad_inspections(void **state) {
+    (void)state;
+    clat_mask_info info;
+    clat_mask *blocks = mask_random_blocks(16, 8, 40, 40, 4, 50);
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_inspect(NULL, blocks, 40, 40, 4, 8, 8, NULL));
+    assert_error_names("out");
+    assert_status(CLAT_INVALID_SIZE, clat_mask_inspect(&info, blocks, -1, 40, 4, 8, 8, NULL));
+    assert_error_names("seq_q");
+    assert_status(CLAT_INVALID_SIZE, clat_mask_inspect(&info, blocks, 40, 40, 0, 8, 8, NULL));
+    assert_error_names("heads");
+    assert_status(CLAT_INVALID_SIZE, clat_mask_inspect(&info, blocks, 40, 40, 4, 8, 0, NULL));
+    assert_error_names("tile_k");
+    assert_status(CLAT_INVALID_MASK, clat_mask_inspect(&info, blocks, 40, 99, 4, 8, 8, NULL));
+    assert_error_names("n_cols");
+    clat_mask_release(blocks);
+}
+
 static void test_against_definition(void **state) {
     const struct mask_case *is = *state;
     for (unsigned n = 0; n < N_SIZES; n++) {
@@ -114,8 +155,11 @@ static void test_against_definition(void **state) {
         assert_ok(mask_check(s.mask, s.seq_q, s.seq_k, s.heads));
         check_band(&s);
         check_pairs(&s);
-        for (unsigned t = 0; t < N_TILES && s.mask != NULL; t++)
-            check_tiles(&s, tiles[t].rows, tiles[t].cols);
+        for (unsigned t = 0; t < N_TILES; t++) {
+            check_inspection(&s, tiles[t].rows, tiles[t].cols);
+            if (s.mask != NULL)
+                check_tiles(&s, tiles[t].rows, tiles[t].cols);
+        }
         clat_mask_release(s.mask);
     }
 }
@@ -134,6 +178,12 @@ static void test_long(void **state) {
     assert_true(list.n_tiles > 3 * (size_t)n / 64 && list.n_tiles < 5 * (size_t)n / 64 + 5);
     free(list.index);
     free(list.tiles);
+    clat_mask *dilated = mask_case_named("dilated")->make(0, 0);
+    double pairs = 0;
+    for (int64_t d = -12; d <= 15; d += 3)
+        pairs += (double)(n - llabs(d));
+    assert_true(mask_pairs(dilated, n, n, 1) == pairs);
+    clat_mask_release(dilated);
     clat_mask_release(causal);
     clat_mask_release(longformer);
 }
@@ -604,6 +654,7 @@ int main(void) {
     harness_add("visible positions", test_visible_positions, NULL);
     harness_add("visible diagonals", test_visible_diagonals, NULL);
     harness_add("BigBird", test_bigbird, NULL);
+    harness_add("bad inspections", test_bad_inspections, NULL);
     harness_add("print and grain", test_print_and_grain, NULL);
     harness_add("bad arguments", test_bad_arguments, NULL);
     harness_add("bad sizes", test_bad_sizes, NULL);

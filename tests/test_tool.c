@@ -120,6 +120,13 @@ static const struct usage usages[] = {
     {"precision of a suite", "bench sparse --precision native", "sparse", 2},
     {"long row of two numbers", "bench attention --mask longrow:3,4", "longrow", 2},
     {"no documents", "bench attention --mask documents:0", "documents", 2},
+    {"help lists masks", "help mask", "bigbird:BLOCK,RANDOM", 0},
+    {"mask of nothing", "mask", "--mask", 2},
+    {"mask unknown", "mask --mask oblong", "oblong", 2},
+    {"mask without steps", "mask --mask dilated:3,0", "dilated", 2},
+    {"mask of no tiles", "mask --mask causal --tile-q 0", "--tile-q", 2},
+    {"mask of too many tiles", "mask --mask causal --seq-q 1000000 --tile-q 1", "2^26", 2},
+    {"mask to nowhere", "mask --mask causal --svg /no/such/place.svg", "/no/such/place.svg", 1},
     {"prefix of two numbers", "bench attention --mask prefix:3,4", "prefix", 2},
     {"report of nothing", "report --plot gemm", "missing", 2},
     {"report without a document", "report out.json", "--markdown", 2},
@@ -164,6 +171,35 @@ static void test_info(void **state) {
         json_is_true(json_object_get(device, "chosen"));
     assert_int_equal(chosen, 1);
     json_decref(json);
+}
+
+/* Counts of a causal mask by hand, and the picture: a rectangle for the ground, one for the full
+ * tiles of each row but the first, and one for the diagonal's. */
+static void test_mask(void **state) {
+    (void)state;
+    enum { SEQ = 1000, TILE = 100, TILES = SEQ / TILE };
+    char line[512], path[256];
+    snprintf(path, sizeof path, "%s/causal.svg", harness_temp_dir());
+    snprintf(line, sizeof line, "mask --mask causal --seq-q %d --tile-q %d --svg %s", SEQ, TILE,
+             path);
+    json_t *json = run_json(0, line);
+    EXPECT_KEYS(json, "mask", "seq_q", "seq_k", "tile_q", "tile_k", "pairs", "tiles", "full",
+                "partial");
+    assert_true(json_number_value(json_object_get(json, "pairs")) == SEQ * (SEQ + 1) / 2);
+    assert_int_equal(json_integer_value(json_object_get(json, "tiles")), TILES * TILES);
+    assert_int_equal(json_integer_value(json_object_get(json, "partial")), TILES);
+    assert_int_equal(json_integer_value(json_object_get(json, "full")), TILES * (TILES - 1) / 2);
+    json_decref(json);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    unsigned rectangles = 0, closed = 0;
+    while (fgets(line, sizeof line, file)) {
+        rectangles += strstr(line, "<rect") != NULL;
+        closed += strstr(line, "</svg>") != NULL;
+    }
+    fclose(file);
+    assert_int_equal(rectangles, 1 + (TILES - 1) + TILES);
+    assert_int_equal(closed, 1);
 }
 
 static void test_check(void **state) {
@@ -687,6 +723,7 @@ static const struct CMUnitTest commands[] = {
     HARNESS_CASE("bench without peer", test_bench_without_peer, NULL),
     HARNESS_CASE("bench of nothing", test_bench_of_nothing, NULL),
     HARNESS_CASE("bench with --kv-heads 0", test_bench_kv_heads_0, NULL),
+    HARNESS_CASE("mask", test_mask, NULL),
     HARNESS_CASE("bench with a failing peer", test_bench_failing_peer, NULL),
     HARNESS_CASE("bench with wrong peers", test_bench_wrong_peer, NULL),
     HARNESS_CASE("bench with scaled peers", test_bench_scaled_peers, NULL),

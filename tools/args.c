@@ -25,13 +25,35 @@ static size_t add_common(struct arg *table, struct tool_common *common, bool *he
     return sizeof rows / sizeof rows[0];
 }
 
+/* In lines of a page's width, those after the first as far in as the help of all options. */
+static void print_wrapped(const char *text) {
+    enum { INDENT = 29, WIDTH = 96 };
+    size_t column = INDENT;
+    while (*text) {
+        const size_t word = strcspn(text, " ");
+        const bool fits = column + 1 + word <= WIDTH;
+        if (column > INDENT && !fits) {
+            printf("\n%*s", INDENT, "");
+            column = INDENT;
+        } else if (column > INDENT) {
+            putchar(' ');
+            column++;
+        }
+        printf("%.*s", (int)word, text);
+        column += word;
+        text += word + (text[word] == ' ');
+    }
+    putchar('\n');
+}
+
 static void print_help(const struct args_command *command, const struct arg *table, size_t count) {
     printf("Usage: clattice %s\n\n%s\n\nOptions:\n", command->usage, command->about);
     for (size_t i = 0; i < count; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s%s%s", table[i].name, table[i].value ? " " : "",
                  table[i].value ? table[i].value : "");
-        printf("  %-26s %s\n", left, table[i].help);
+        printf("  %-26s ", left);
+        print_wrapped(table[i].help);
     }
     if (command->notes)
         printf("\n%s\n", command->notes);

@@ -13,6 +13,7 @@ static const struct {
     {"tune", "search fast tunables and write the device's config file", command_tune},
     {"bench", "time operators, verified, beside other libraries", command_bench},
     {"report", "tables and plots of what bench measured", command_report},
+    {"mask", "what a mask leaves visible, the tiles visited, and a picture", command_mask},
     {"demo", "tune, then show GEMM, attention and sparse attention", command_demo},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

@@ -6,7 +6,7 @@
 enum { WORD_BYTES = 32, BLOCK_MAX = 1024 };
 
 #define NUMBER_MAX ((size_t)1 << 30)
-#define DOCUMENTS_MAX ((int64_t)1 << 20)
+#define DOCUMENTS_MAX (1 << 20)
 #define CSR_BLOCKS_MAX ((size_t)1 << 28)
 
 /* "window:128,64" into "window", "128" and "64"; absent words are empty. false: no such form. */
@@ -25,113 +25,96 @@ static bool split(const char *text, char words[3][WORD_BYTES]) {
     return true;
 }
 
-static bool parse_whole(const char *text, int64_t *out) {
-    size_t value;
-    if (!parse_size(text, &value) || value > NUMBER_MAX)
-        return false;
-    *out = (int64_t)value;
-    return true;
-}
+enum number { NONE, WHOLE, POSITIVE, BLOCK, SHARE };
 
-static bool parse_block(const char *text, struct mask_spec *out) {
-    size_t size;
-    if (!parse_size(text, &size) || size < 1 || size > BLOCK_MAX)
-        return false;
-    out->block = (uint32_t)size;
-    return true;
-}
+/* The forms, in the order of enum mask_form, with what their numbers are. */
+static const struct {
+    const char *name, *usage;
+    enum number first, second;
+} forms[N_MASK_FORMS] = {
+    [MASK_FULL] = {"full", "full", NONE, NONE},
+    [MASK_CAUSAL] = {"causal", "causal", NONE, NONE},
+    [MASK_WINDOW] = {"window", "window:LEFT,RIGHT", WHOLE, WHOLE},
+    [MASK_LONGFORMER] = {"longformer", "longformer:WINDOW,GLOBALS", WHOLE, WHOLE},
+    [MASK_DILATED] = {"dilated", "dilated:WINDOW,STEP", WHOLE, POSITIVE},
+    [MASK_STRIDED] = {"strided", "strided:WINDOW,STEP", WHOLE, POSITIVE},
+    [MASK_LOGSPARSE] = {"logsparse", "logsparse:WINDOW", WHOLE, NONE},
+    [MASK_SINKS] = {"sinks", "sinks:KEYS,WINDOW", WHOLE, WHOLE},
+    [MASK_PREFIX] = {"prefix", "prefix:KEYS", WHOLE, NONE},
+    [MASK_DOCUMENTS] = {"documents", "documents:COUNT", POSITIVE, NONE},
+    [MASK_BIGBIRD] = {"bigbird", "bigbird:BLOCK,RANDOM", BLOCK, WHOLE},
+    [MASK_CSR] = {"csr", "csr:BLOCK,DENSITY", BLOCK, SHARE},
+    [MASK_LONG_ROW] = {"longrow", "longrow:BLOCK", BLOCK, NONE},
+};
 
-static bool parse_csr(const char *block, const char *density, struct mask_spec *out) {
-    out->form = MASK_CSR;
-    return parse_block(block, out) && parse_double(density, &out->density) && out->density >= 0 &&
-           out->density <= 1;
+/* A number of that kind; none at all where there is to be none. */
+static bool parse_number(const char *text, enum number kind, double *out) {
+    size_t whole = 0;
+    if (kind == NONE)
+        return *text == '\0';
+    if (kind == SHARE)
+        return parse_double(text, out) && *out >= 0 && *out <= 1;
+    if (!parse_size(text, &whole) || whole > NUMBER_MAX || (kind != WHOLE && whole == 0) ||
+        (kind == BLOCK && whole > BLOCK_MAX))
+        return false;
+    *out = (double)whole;
+    return true;
 }
 
 static bool parse_words(char words[3][WORD_BYTES], struct mask_spec *out) {
-    const char *name = words[0], *first = words[1], *second = words[2];
-    if (!*first) {
-        out->form = strcmp(name, "causal") == 0 ? MASK_CAUSAL : MASK_FULL;
-        return out->form == MASK_CAUSAL || strcmp(name, "full") == 0;
-    }
-    if (strcmp(name, "window") == 0) {
-        out->form = MASK_WINDOW;
-        return parse_whole(first, &out->left) && parse_whole(second, &out->right);
-    }
-    if (strcmp(name, "longformer") == 0) {
-        out->form = MASK_LONGFORMER;
-        const bool ok = parse_whole(first, &out->left) && parse_whole(second, &out->count);
-        out->right = out->left;
-        return ok;
-    }
-    if (strcmp(name, "prefix") == 0) {
-        out->form = MASK_PREFIX;
-        return !*second && parse_whole(first, &out->count);
-    }
-    if (strcmp(name, "documents") == 0) {
-        out->form = MASK_DOCUMENTS;
-        return !*second && parse_whole(first, &out->count) && out->count >= 1 &&
-               out->count <= DOCUMENTS_MAX;
-    }
-    if (strcmp(name, "longrow") == 0) {
-        out->form = MASK_LONG_ROW;
-        return !*second && parse_block(first, out);
-    }
-    return strcmp(name, "csr") == 0 && parse_csr(first, second, out);
+    for (int form = 0; form < N_MASK_FORMS; form++)
+        if (strcmp(words[0], forms[form].name) == 0) {
+            out->form = (enum mask_form)form;
+            return parse_number(words[1], forms[form].first, &out->first) &&
+                   parse_number(words[2], forms[form].second, &out->second) &&
+                   (form != MASK_DOCUMENTS || out->first <= DOCUMENTS_MAX);
+        }
+    return false;
+}
+
+const char *mask_spec_usage(void) {
+    static char text[320];
+    size_t used = 0;
+    for (int form = 0; form < N_MASK_FORMS && used < sizeof text; form++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", form ? ", " : "",
+                                 forms[form].usage);
+    return text;
 }
 
 bool mask_spec_parse(const char *text, struct mask_spec *out) {
     char words[3][WORD_BYTES];
     *out = (struct mask_spec){0};
     return (split(text, words) && parse_words(words, out)) ||
-           tool_error("--mask takes full, causal, window:LEFT,RIGHT, longformer:WINDOW,GLOBALS, "
-                      "prefix:KEYS, documents:COUNT, csr:BLOCK,DENSITY or longrow:BLOCK, in whole "
-                      "numbers up to 2^30, COUNT from 1 to 2^20, BLOCK from 1 to %d, DENSITY from "
-                      "0 to 1, not \"%s\"",
-                      BLOCK_MAX, text);
+           tool_error("--mask takes %s, in whole numbers up to 2^30, STEP from 1, COUNT from 1 to "
+                      "2^20, BLOCK from 1 to %d, DENSITY from 0 to 1, not \"%s\"",
+                      mask_spec_usage(), BLOCK_MAX, text);
+}
+
+static size_t block_of(const struct mask_spec *spec) {
+    return (size_t)spec->first;
 }
 
 static size_t count_blocks(const struct mask_spec *spec, size_t length) {
-    return length / spec->block + (length % spec->block != 0);
+    return length / block_of(spec) + (length % block_of(spec) != 0);
 }
 
 bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k) {
-    if (spec->form != MASK_CSR && spec->form != MASK_LONG_ROW)
+    if (forms[spec->form].first != BLOCK)
         return true;
     const size_t n_rows = count_blocks(spec, seq_q), n_cols = count_blocks(spec, seq_k);
     return (n_rows < CSR_BLOCKS_MAX && n_cols < CSR_BLOCKS_MAX / (n_rows + 1)) ||
            tool_error(
-               "--mask: a list with blocks of %u on %zu queries and %zu keys is more than 2^28 "
+               "--mask: a list with blocks of %zu on %zu queries and %zu keys is more than 2^28 "
                "blocks",
-               spec->block, seq_q, seq_k);
+               block_of(spec), seq_q, seq_k);
 }
 
 const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec) {
-    switch (spec->form) {
-    case MASK_FULL:
-        snprintf(text, size, "full");
-        break;
-    case MASK_CAUSAL:
-        snprintf(text, size, "causal");
-        break;
-    case MASK_WINDOW:
-        snprintf(text, size, "window:%lld,%lld", (long long)spec->left, (long long)spec->right);
-        break;
-    case MASK_LONGFORMER:
-        snprintf(text, size, "longformer:%lld,%lld", (long long)spec->left, (long long)spec->count);
-        break;
-    case MASK_PREFIX:
-        snprintf(text, size, "prefix:%lld", (long long)spec->count);
-        break;
-    case MASK_DOCUMENTS:
-        snprintf(text, size, "documents:%lld", (long long)spec->count);
-        break;
-    case MASK_CSR:
-        snprintf(text, size, "csr:%u,%g", spec->block, spec->density);
-        break;
-    case MASK_LONG_ROW:
-        snprintf(text, size, "longrow:%u", spec->block);
-        break;
-    }
+    size_t used = (size_t)snprintf(text, size, "%s", forms[spec->form].name);
+    if (forms[spec->form].first != NONE && used < size)
+        used += (size_t)snprintf(text + used, size - used, ":%.15g", spec->first);
+    if (forms[spec->form].second != NONE && used < size)
+        snprintf(text + used, size - used, ",%.15g", spec->second);
     return text;
 }
 
@@ -171,7 +154,7 @@ static clat_status create_csr(clat_mask **out, const struct mask_spec *spec, siz
     if (!row_ptr || !col_idx || !taken)
         goto out;
     uint64_t random = 20;
-    const double per_row = spec->density * n_cols;
+    const double per_row = spec->second * n_cols;
     for (uint32_t r = 0; r < n_rows; r++) {
         /* Rounded sums rather than rounded rows, so that the whole has the density asked for. */
         uint32_t wanted =
@@ -181,7 +164,8 @@ static clat_status create_csr(clat_mask **out, const struct mask_spec *spec, siz
         row_ptr[r + 1] = row_ptr[r] + fill_row(r, n_cols, wanted < n_cols ? wanted : n_cols,
                                                &random, taken, col_idx + row_ptr[r]);
     }
-    st = clat_mask_block_csr(out, spec->block, spec->block, n_rows, n_cols, 1, row_ptr, col_idx);
+    st = clat_mask_block_csr(out, (uint32_t)block_of(spec), (uint32_t)block_of(spec), n_rows,
+                             n_cols, 1, row_ptr, col_idx);
 out:
     free(row_ptr);
     free(col_idx);
@@ -189,34 +173,90 @@ out:
     return st;
 }
 
-/* Either of two masks, which are given up, if both were made. */
-static clat_status create_any(clat_mask **out, clat_status st, clat_mask *a, clat_mask *b) {
+/* Both of two masks, or either, which are given up, if they were made. */
+static clat_status create_join(clat_mask **out, bool all, clat_status st, clat_mask *a,
+                               clat_mask *b) {
+    const clat_mask *const both[] = {a, b};
     if (st == CLAT_OK)
-        st = clat_mask_any(out, 2, (const clat_mask *[]){a, b});
+        st = all ? clat_mask_all(out, 2, both) : clat_mask_any(out, 2, both);
     clat_mask_release(a);
     clat_mask_release(b);
     return st;
 }
 
-static clat_status create_longformer(clat_mask **out, const struct mask_spec *spec) {
-    clat_mask *window = NULL, *global = NULL;
-    clat_status st = clat_mask_window(&window, spec->left, spec->right);
+/* `part` of the past: that and causal. */
+static clat_status create_causal(clat_mask **out, clat_status st, clat_mask *part) {
+    clat_mask *causal = NULL;
     if (st == CLAT_OK)
-        st = clat_mask_global(&global, spec->count);
-    return create_any(out, st, window, global);
+        st = clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT);
+    return create_join(out, true, st, part, causal);
 }
 
-static clat_status create_prefix(clat_mask **out, const struct mask_spec *spec) {
+static clat_status create_longformer(clat_mask **out, int64_t window, int64_t globals) {
+    clat_mask *near = NULL, *global = NULL;
+    clat_status st = clat_mask_window(&near, window, window);
+    if (st == CLAT_OK)
+        st = clat_mask_global(&global, globals);
+    return create_join(out, false, st, near, global);
+}
+
+static clat_status create_dilated(clat_mask **out, int64_t window, int64_t step) {
+    clat_mask *near = NULL, *stride = NULL;
+    clat_status st = clat_mask_window(&near, window * step, window * step);
+    if (st == CLAT_OK)
+        st = clat_mask_stride(&stride, step, 0);
+    return create_join(out, true, st, near, stride);
+}
+
+static clat_status create_strided(clat_mask **out, int64_t window, int64_t step) {
+    clat_mask *near = NULL, *stride = NULL, *part = NULL;
+    clat_status st = clat_mask_window(&near, window, 0);
+    if (st == CLAT_OK)
+        st = clat_mask_stride(&stride, step, 0);
+    st = create_join(&part, false, st, near, stride);
+    return create_causal(out, st, part);
+}
+
+static clat_status create_logsparse(clat_mask **out, int64_t window) {
+    enum { POWERS = 30 };
+    int64_t distances[POWERS + 1] = {0};
+    clat_mask *near = NULL, *powers = NULL;
+    for (int e = 0; e < POWERS; e++)
+        distances[e + 1] = (int64_t)1 << e;
+    clat_status st = clat_mask_window(&near, window, 0);
+    if (st == CLAT_OK)
+        st = clat_mask_distances(&powers, POWERS + 1, distances);
+    return create_join(out, false, st, near, powers);
+}
+
+static clat_status create_sinks(clat_mask **out, int64_t sinks, int64_t window) {
+    clat_mask *near = NULL, *keys = NULL, *part = NULL;
+    clat_status st = clat_mask_window(&near, window, 0);
+    if (st == CLAT_OK)
+        st = clat_mask_keys(&keys, 0, sinks);
+    st = create_join(&part, false, st, near, keys);
+    return create_causal(out, st, part);
+}
+
+static clat_status create_prefix(clat_mask **out, int64_t prefix) {
     clat_mask *causal = NULL, *keys = NULL;
     clat_status st = clat_mask_causal(&causal, CLAT_CAUSAL_TOP_LEFT);
     if (st == CLAT_OK)
-        st = clat_mask_keys(&keys, 0, spec->count);
-    return create_any(out, st, causal, keys);
+        st = clat_mask_keys(&keys, 0, prefix);
+    return create_join(out, false, st, causal, keys);
+}
+
+static clat_status create_bigbird(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
+                                  size_t seq_k) {
+    enum { WINDOW = 3, SEED = 20 };
+    return clat_mask_bigbird(out, (uint32_t)block_of(spec), (uint32_t)count_blocks(spec, seq_q),
+                             (uint32_t)count_blocks(spec, seq_k), 1, WINDOW, (uint32_t)spec->second,
+                             SEED);
 }
 
 static clat_status create_documents(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
                                     size_t seq_k) {
-    const size_t count = (size_t)spec->count;
+    const size_t count = (size_t)spec->first;
     uint32_t *q_starts = calloc(count + 1, sizeof *q_starts);
     uint32_t *k_starts = calloc(count + 1, sizeof *k_starts);
     clat_status st = CLAT_OUT_OF_MEMORY;
@@ -234,23 +274,35 @@ static clat_status create_documents(clat_mask **out, const struct mask_spec *spe
 
 clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
                              size_t seq_k) {
+    const int64_t first = (int64_t)spec->first, second = (int64_t)spec->second;
     *out = NULL;
     switch (spec->form) {
-    case MASK_FULL:
-        return CLAT_OK;
     case MASK_CAUSAL:
         return clat_mask_causal(out, CLAT_CAUSAL_TOP_LEFT);
     case MASK_WINDOW:
-        return clat_mask_window(out, spec->left, spec->right);
+        return clat_mask_window(out, first, second);
     case MASK_LONGFORMER:
-        return create_longformer(out, spec);
+        return create_longformer(out, first, second);
+    case MASK_DILATED:
+        return create_dilated(out, first, second);
+    case MASK_STRIDED:
+        return create_strided(out, first, second);
+    case MASK_LOGSPARSE:
+        return create_logsparse(out, first);
+    case MASK_SINKS:
+        return create_sinks(out, first, second);
     case MASK_PREFIX:
-        return create_prefix(out, spec);
+        return create_prefix(out, first);
     case MASK_DOCUMENTS:
         return create_documents(out, spec, seq_q, seq_k);
+    case MASK_BIGBIRD:
+        return create_bigbird(out, spec, seq_q, seq_k);
     case MASK_CSR:
     case MASK_LONG_ROW:
         return create_csr(out, spec, seq_q, seq_k);
+    case MASK_FULL:
+    case N_MASK_FORMS:
+        break;
     }
-    return CLAT_INVALID_ARGUMENT;
+    return CLAT_OK;
 }

@@ -1,5 +1,4 @@
-/* Masks as the command line writes them: full, causal, window:L,R, longformer:W,G, prefix:KEYS,
- * documents:COUNT, csr:BLOCK,DENSITY, longrow:BLOCK. */
+/* Masks as the command line writes them: "causal", "window:128,0", "csr:64,0.1", ... */
 #ifndef MASK_SPEC_H
 #define MASK_SPEC_H
 
@@ -9,19 +8,25 @@ struct mask_spec {
     enum mask_form {
         MASK_FULL,
         MASK_CAUSAL,
-        MASK_WINDOW,
-        MASK_LONGFORMER,
-        MASK_PREFIX,    /* causal, but for the first keys, which all queries see */
-        MASK_DOCUMENTS, /* as long as each other */
-        MASK_CSR,
-        MASK_LONG_ROW /* the blocks of the diagonal, and one row of blocks in the middle that sees
-                         everything */
+        MASK_WINDOW,     /* keys before and after */
+        MASK_LONGFORMER, /* keys on either side, global tokens */
+        MASK_DILATED,    /* keys on either side, from one to the next */
+        MASK_STRIDED,    /* of the past: so many keys, and every so many-th */
+        MASK_LOGSPARSE,  /* so many keys before, and those at powers of two */
+        MASK_SINKS,      /* of the past: the first keys, and so many before */
+        MASK_PREFIX,     /* causal, but for the first keys, which all queries see */
+        MASK_DOCUMENTS,  /* as long as each other */
+        MASK_BIGBIRD,    /* blocks, random ones in each row */
+        MASK_CSR,        /* blocks, visible share of them: the diagonal and random others */
+        MASK_LONG_ROW,   /* the blocks of the diagonal, and one row of blocks in the middle that
+                            sees everything */
+        N_MASK_FORMS
     } form;
-    int64_t left, right; /* window; longformer: both the same */
-    int64_t count;       /* longformer: global tokens; prefix: keys; documents */
-    uint32_t block;      /* csr, long row */
-    double density;      /* csr: visible share of the blocks */
+    double first, second; /* the form's numbers */
 };
+
+/* "full, causal, window:LEFT,RIGHT, ...": all forms. */
+const char *mask_spec_usage(void);
 
 bool mask_spec_parse(const char *text, struct mask_spec *out);
 
@@ -31,8 +36,7 @@ bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k);
 /* "longformer:128,16" into `text`; gives `text`. */
 const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec);
 
-/* A handle to release; NULL for `full`. csr: the diagonal and random blocks, always the same ones.
- */
+/* A handle to release; NULL for `full`. Random blocks are always the same ones. */
 clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
                              size_t seq_k);
 

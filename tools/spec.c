@@ -77,9 +77,8 @@ void spec_args(struct arg *rows, struct spec_options *o) {
         {"head-dim-v", ARG_SIZE, &o->head_dim_v, "N", "attention: those of V and O, if others",
          NULL, 0, &o->attention_given},
         {"mask", ARG_STRING, &o->mask, "MASK",
-         "attention: full, causal, window:L,R, longformer:W,G, prefix:KEYS, documents:COUNT, "
-         "csr:BLOCK,DENSITY, longrow:BLOCK",
-         NULL, 0, &o->attention_given},
+         "attention: causal, window:128,0, ...: `clattice help mask` lists them", NULL, 0,
+         &o->attention_given},
         {"score", ARG_STRING, &o->score, "HOW",
          "attention: alibi, softcap, or a score modifier in OpenCL C without data", NULL, 0,
          &o->attention_given},

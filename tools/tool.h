@@ -77,6 +77,7 @@ int command_check(int argc, char **argv);
 int command_tune(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_report(int argc, char **argv);
+int command_mask(int argc, char **argv);
 int command_demo(int argc, char **argv);
 
 #endif

@@ -386,6 +386,26 @@ CLAT_API clat_status clat_mask_not(clat_mask **out, const clat_mask *mask);
 CLAT_API bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t head,
                                 int64_t i, int64_t j);
 
+/*
+ * What a mask comes to for kernels with tiles of tile_q queries x tile_k keys. `lists`: 1 where all
+ * heads see the same, else heads; tile counts are of all lists. A tile that is cut off by the end
+ * of the keys counts as partial: it needs a test.
+ */
+typedef struct clat_mask_info {
+    double pairs;        /* visible (query, key) pairs, of all heads */
+    size_t lists, tiles; /* tiles = lists * ceil(seq_q / tile_q) * ceil(seq_k / tile_k) */
+    size_t full_tiles, partial_tiles; /* the others are empty, and are not visited */
+} clat_mask_info;
+
+typedef enum clat_tile { CLAT_TILE_EMPTY = 0, CLAT_TILE_PARTIAL = 1, CLAT_TILE_FULL = 2 } clat_tile;
+
+/* Fills `*out` and, if it is not NULL, `map` with a clat_tile for each tile, [list][query
+ * tile][key tile]. A NULL mask hides nothing. On the host, in time and memory that grow with the
+ * tiles. Errors: INVALID_ARGUMENT, INVALID_SIZE, INVALID_MASK, OUT_OF_MEMORY. */
+CLAT_API clat_status clat_mask_inspect(clat_mask_info *out, const clat_mask *mask, int64_t seq_q,
+                                       int64_t seq_k, int64_t heads, int64_t tile_q, int64_t tile_k,
+                                       unsigned char *map);
+
 /* NULL is fine. */
 CLAT_API void clat_mask_release(clat_mask *mask);
 
