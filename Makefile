@@ -223,7 +223,7 @@ SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage na
     attention-table sparse-cpu decode overhead
 GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm \
     gpu-decode
-MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 logsparse:64 \
+MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 fixed:128,16 logsparse:64 \
     sinks:16,256 prefix:500 documents:7 bigbird:64,3 csr:64,0.15
 PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
 BENCH_FLAGS ?=

@@ -87,6 +87,24 @@ clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end) {
     return range(out, MASK_KEYS, first, end);
 }
 
+clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t first, int64_t end) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(mask_check_out(out));
+    if (period < 1 || period > MASK_FAR)
+        TRY(status_fail(CLAT_INVALID_MASK, "period is %" PRId64 ", not in 1..2^30", period));
+    if (first < 0 || end < first || end > period)
+        TRY(status_fail(CLAT_INVALID_MASK, "%" PRId64 " .. %" PRId64 " is no range of a period",
+                        first, end));
+    TRY(mask_make(&mask, MASK_PERIODIC));
+    mask->step = period;
+    mask->first = first;
+    mask->end = end;
+    *out = mask;
+out:
+    return st;
+}
+
 clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
@@ -251,6 +269,36 @@ out:
     return st;
 }
 
+clat_status clat_mask_heads(clat_mask **out, uint32_t heads, const uint32_t *of_head, size_t count,
+                            const clat_mask *const *masks) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(mask_check_out(out));
+    if (of_head == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "of_head is NULL"));
+    if (heads < 1 || heads > INT32_MAX)
+        TRY(status_fail(CLAT_INVALID_MASK, "heads is %" PRIu32 ", not in 1..2^31 - 1", heads));
+    for (uint32_t h = 0; h < heads; h++)
+        if (of_head[h] >= count)
+            TRY(status_fail(CLAT_INVALID_MASK,
+                            "of_head[%" PRIu32 "] is %" PRIu32 ", but count is %zu", h, of_head[h],
+                            count));
+    TRY(join(&mask, MASK_HEADS, count, masks));
+    if (mask->heads > 1 && mask->heads != heads)
+        TRY(status_fail(CLAT_INVALID_MASK,
+                        "masks has lists for %" PRIu32 " heads, but heads is %" PRIu32, mask->heads,
+                        heads));
+    mask->heads = heads;
+    mask->of_head = mask_copy_words(of_head, heads);
+    if (mask->of_head == NULL)
+        TRY(status_no_memory(heads * sizeof *of_head));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
 /* ---- references */
 
 bool mask_is_shared(const clat_mask *mask) {
@@ -269,6 +317,7 @@ void clat_mask_release(clat_mask *mask) {
         return;
     for (size_t c = 0; c < mask->n_children; c++)
         clat_mask_release(mask->children[c]);
+    free(mask->of_head);
     free(mask->distances.list);
     free(mask->intervals.first);
     free(mask->intervals.end);
@@ -345,6 +394,8 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return mask->first <= i && i < mask->end;
     case MASK_KEYS:
         return mask->first <= j && j < mask->end;
+    case MASK_PERIODIC:
+        return mask->first <= j % mask->step && j % mask->step < mask->end;
     case MASK_STRIDE: /* the remainder of C has the sign of i - j */
         return (i - j) % mask->step == mask->offset ||
                (i - j) % mask->step == mask->offset - mask->step;
@@ -368,6 +419,8 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return false;
     case MASK_NOT:
         return !visible(mask->children[0], seq_q, seq_k, head, i, j);
+    case MASK_HEADS:
+        return visible(mask->children[mask->of_head[head]], seq_q, seq_k, head, i, j);
     }
     return false;
 }
@@ -398,6 +451,9 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
         return CLAT_OK;
     for (size_t c = 0; c < mask->n_children; c++)
         TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
+    if (mask->kind == MASK_HEADS && mask->heads != heads)
+        TRY(status_fail(CLAT_INVALID_MASK, "mask is for %" PRIu32 " heads, but heads is %" PRId64,
+                        mask->heads, heads));
     if (mask->kind == MASK_STRIDE && seq_q + seq_k + mask->step > INT32_MAX)
         TRY(status_fail(CLAT_INVALID_MASK,
                         "mask has step %" PRId64 ", which with seq_q = %" PRId64

@@ -33,6 +33,8 @@ static unsigned dependence(const clat_mask *mask, const struct query *query, str
     struct mask_band band;
     if (mask_cover(mask, query, r) != COVER_PARTIAL)
         return 0;
+    if (mask->kind == MASK_HEADS)
+        return dependence(mask->children[mask->of_head[query->head]], query, r);
     for (size_t c = 0; c < mask->n_children; c++)
         joined |= dependence(mask->children[c], query, r);
     if (mask->n_children > 0)
@@ -40,7 +42,9 @@ static unsigned dependence(const clat_mask *mask, const struct query *query, str
     if (mask_band(mask, query->seq_q, query->seq_k, &band) || mask->kind == MASK_STRIDE ||
         mask->kind == MASK_DISTANCES)
         return ON_DISTANCE;
-    return mask->kind == MASK_KEYS ? ON_KEY : mask->kind == MASK_QUERIES ? ON_QUERY : ON_BOTH;
+    if (mask->kind == MASK_KEYS || mask->kind == MASK_PERIODIC)
+        return ON_KEY;
+    return mask->kind == MASK_QUERIES ? ON_QUERY : ON_BOTH;
 }
 
 static bool sees(const clat_mask *mask, const struct query *q, int64_t i, int64_t j) {

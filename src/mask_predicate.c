@@ -9,10 +9,12 @@
  *     window          low, high      i + low <= j <= i + high
  *     global          count
  *     queries, keys   first, end
+ *     periodic keys   period, first, end
  *     stride          step, offset, a multiple of step that makes i - j positive
  *     distances       where the list starts, where it ends
  *     intervals       where the first queries start, and the ends
  *     documents       where each query's number of its document starts, and each key's
+ *     heads           for each the number of its mask
  *     blocks          where its row_ptr starts, where its col_idx starts, n_rows
  *
  * Terms are joined by & and |, not && and ||, which lets i be a vector, and be one in the result;
@@ -63,9 +65,12 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_INTERVALS:
     case MASK_DOCUMENTS:
         return 2;
+    case MASK_PERIODIC:
     case MASK_STRIDE:
     case MASK_BLOCKS:
         return 3;
+    case MASK_HEADS:
+        return mask->heads;
     case MASK_ALL:
     case MASK_ANY:
     case MASK_NOT:
@@ -163,6 +168,24 @@ static const char *position_of(const clat_mask *mask) {
     return mask->kind == MASK_QUERIES ? "(i)" : "((j) + 0 * (i))";
 }
 
+static void emit(struct emitter *e, const clat_mask *mask);
+
+/* A choice of expressions. */
+static void emit_heads(struct emitter *e, const clat_mask *mask) {
+    const size_t at = e->numbers;
+    for (uint32_t head = 0; head < mask->heads; head++)
+        put_number(e, mask->of_head[head]);
+    text_printf(e->source, "(");
+    for (size_t c = 0; c < mask->n_children; c++) {
+        if (c + 1 < mask->n_children)
+            text_printf(e->source, "words[%zu + (uint)(head)] == %zu ? ", at, c);
+        emit(e, mask->children[c]);
+        if (c + 1 < mask->n_children)
+            text_printf(e->source, " : ");
+    }
+    text_printf(e->source, ")");
+}
+
 static void emit(struct emitter *e, const clat_mask *mask) {
     const size_t at = e->numbers;
     switch (mask->kind) {
@@ -186,6 +209,15 @@ static void emit(struct emitter *e, const clat_mask *mask) {
         put_number(e, mask->end);
         text_printf(e->source, "((%s >= (int)words[%zu]) & (%s < (int)words[%zu]))",
                     position_of(mask), at, position_of(mask), at + 1);
+        break;
+    case MASK_PERIODIC:
+        put_number(e, mask->step);
+        put_number(e, mask->first);
+        put_number(e, mask->end);
+        text_printf(e->source,
+                    "((%s %% (int)words[%zu] >= (int)words[%zu]) & "
+                    "(%s %% (int)words[%zu] < (int)words[%zu]))",
+                    position_of(mask), at, at + 1, position_of(mask), at, at + 2);
         break;
     case MASK_STRIDE:
         emit_stride(e, mask);
@@ -214,6 +246,9 @@ static void emit(struct emitter *e, const clat_mask *mask) {
             emit(e, mask->children[c]);
         }
         text_printf(e->source, ")");
+        break;
+    case MASK_HEADS:
+        emit_heads(e, mask);
         break;
     case MASK_NOT:
         text_printf(e->source, "(");

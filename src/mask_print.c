@@ -48,6 +48,10 @@ void mask_print(const clat_mask *mask, struct text *out) {
         print_side(mask->end, out);
         text_printf(out, ")");
         break;
+    case MASK_PERIODIC:
+        text_printf(out, "periodic_keys(%" PRId64 ",%" PRId64 ",%" PRId64 ")", mask->step,
+                    mask->first, mask->end);
+        break;
     case MASK_STRIDE:
         text_printf(out, "stride(%" PRId64, mask->step);
         if (mask->offset > 0)
@@ -72,6 +76,14 @@ void mask_print(const clat_mask *mask, struct text *out) {
         for (size_t c = 0; c < mask->n_children; c++) {
             if (c > 0)
                 text_printf(out, ",");
+            mask_print(mask->children[c], out);
+        }
+        text_printf(out, ")");
+        break;
+    case MASK_HEADS:
+        text_printf(out, "heads(");
+        for (size_t c = 0; c < mask->n_children; c++) {
+            text_printf(out, c > 0 ? "," : "");
             mask_print(mask->children[c], out);
         }
         text_printf(out, ")");

@@ -89,6 +89,19 @@ static bool distances_band(const struct mask_distances *d, struct mask_band *ban
     return d->list[d->count - 1] - d->list[0] == (int64_t)d->count - 1;
 }
 
+/* Where all heads have the same. */
+static bool heads_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
+                       struct mask_band *band) {
+    struct mask_band other;
+    if (!mask_band(mask->children[mask->of_head[0]], seq_q, seq_k, band))
+        return false;
+    for (uint32_t head = 1; head < mask->heads; head++)
+        if (!mask_band(mask->children[mask->of_head[head]], seq_q, seq_k, &other) ||
+            other.low != band->low || other.high != band->high)
+            return false;
+    return true;
+}
+
 /* The band of a term or a join as it is written. */
 static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
                        struct mask_band *band) {
@@ -108,6 +121,10 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         return range_band(mask, seq_q, band);
     case MASK_KEYS:
         return range_band(mask, seq_k, band);
+    case MASK_PERIODIC:
+        if (mask->first == mask->end)
+            *band = BAND_NONE;
+        return mask->first == mask->end || mask->end - mask->first == mask->step;
     case MASK_STRIDE:
         return mask->step == 1;
     case MASK_DISTANCES:
@@ -122,6 +139,8 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         return join_band(mask, seq_q, seq_k, band);
     case MASK_NOT:
         return mask_band(mask->children[0], seq_q, seq_k, band) && band_complement(band);
+    case MASK_HEADS:
+        return heads_band(mask, seq_q, seq_k, band);
     }
     return false;
 }
@@ -165,6 +184,18 @@ static enum cover cover_range(const clat_mask *mask, int64_t from, int64_t to) {
 /* So many of a number of values are visible. */
 static enum cover cover_count(int64_t visible, int64_t all) {
     return visible == 0 ? COVER_EMPTY : visible == all ? COVER_FULL : COVER_PARTIAL;
+}
+
+/* Of the first `count` keys. */
+static int64_t periodic_below(const clat_mask *mask, int64_t count) {
+    const int64_t rest =
+        smaller(larger(count % mask->step - mask->first, 0), mask->end - mask->first);
+    return count / mask->step * (mask->end - mask->first) + rest;
+}
+
+static enum cover cover_periodic(const clat_mask *mask, struct region r) {
+    return cover_count(periodic_below(mask, r.j1 + 1) - periodic_below(mask, r.j0),
+                       r.j1 - r.j0 + 1);
 }
 
 /* Of the distances in a region, which are all between those of two corners. */
@@ -233,6 +264,8 @@ enum cover mask_cover(const clat_mask *mask, const struct query *query, struct r
         return cover_range(mask, r.i0, r.i1);
     if (mask->kind == MASK_KEYS)
         return cover_range(mask, r.j0, r.j1);
+    if (mask->kind == MASK_PERIODIC)
+        return cover_periodic(mask, r);
     if (mask->kind == MASK_STRIDE)
         return cover_stride(mask, r);
     if (mask->kind == MASK_DISTANCES)
@@ -243,6 +276,8 @@ enum cover mask_cover(const clat_mask *mask, const struct query *query, struct r
         return cover_documents(&mask->documents, r);
     if (mask->kind == MASK_BLOCKS)
         return cover_blocks(&mask->blocks, query->head, r);
+    if (mask->kind == MASK_HEADS)
+        return mask_cover(mask->children[mask->of_head[query->head]], query, r);
     if (mask->kind == MASK_NOT)
         return opposite(mask_cover(mask->children[0], query, r));
     const enum cover decides = mask->kind == MASK_ALL ? COVER_EMPTY : COVER_FULL;

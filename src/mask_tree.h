@@ -19,6 +19,7 @@ enum mask_kind {
     MASK_GLOBAL,
     MASK_QUERIES,
     MASK_KEYS,
+    MASK_PERIODIC,
     MASK_STRIDE,
     MASK_DISTANCES,
     MASK_INTERVALS,
@@ -26,7 +27,8 @@ enum mask_kind {
     MASK_BLOCKS,
     MASK_ALL,
     MASK_ANY,
-    MASK_NOT
+    MASK_NOT,
+    MASK_HEADS
 };
 
 /* Block CSR; the row_ptr entries of head h start at h * n_rows. */
@@ -57,17 +59,18 @@ struct clat_mask {
     atomic_uint references;
     enum mask_kind kind;
     unsigned depth, terms;
-    uint32_t heads; /* 1, or the heads of the block lists below */
+    uint32_t heads; /* 1, or those that differ */
     clat_causal alignment;
     int64_t left, right;  /* window */
     int64_t count;        /* global */
     int64_t first, end;   /* queries, keys */
-    int64_t step, offset; /* stride */
+    int64_t step, offset; /* stride; of periodic keys the period */
     struct mask_distances distances;
     struct mask_intervals intervals;
     struct mask_documents documents;
     struct mask_blocks blocks;
-    size_t n_children; /* all, any, not */
+    uint32_t *of_head; /* heads: the child of each */
+    size_t n_children; /* all, any, not, heads */
     clat_mask *children[MASK_MAX_CHILDREN];
 };
 

@@ -58,6 +58,12 @@ static clat_mask *stride(int64_t step, int64_t offset) {
     return mask;
 }
 
+static clat_mask *periodic(int64_t period, int64_t first, int64_t end) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_periodic_keys(&mask, period, first, end));
+    return mask;
+}
+
 /* 0, and powers of two below 2^count. */
 static clat_mask *log_distances(unsigned count) {
     int64_t distances[32] = {0};
@@ -184,6 +190,9 @@ MAKER(future, complement_of(causal(CLAT_CAUSAL_TOP_LEFT)))
 MAKER(past, complement_of(window(0, CLAT_UNBOUNDED)))
 MAKER(not_window, complement_of(window(4, 6)))
 MAKER(everything, complement_of(global(0)))
+MAKER(periodic, periodic(7, 2, 5))
+MAKER(periodic_all, ANY(periodic(5, 0, 5), periodic(3, 1, 1)))
+MAKER(fixed, ALL(causal(CLAT_CAUSAL_TOP_LEFT), ANY(window(4, 0), periodic(8, 6, 8))))
 MAKER(stride, stride(7, 3))
 MAKER(every, stride(1, 0))
 MAKER(dilated, ALL(window(15, 12), stride(3, 0)))
@@ -201,6 +210,22 @@ MAKER(documents, documents(seq_q, seq_k))
 MAKER(documents_causal, ALL(documents(seq_q, seq_k), causal(CLAT_CAUSAL_TOP_LEFT)))
 MAKER(other_documents,
       ALL(complement_of(documents(seq_q, seq_k)), complement_of(ANY(keys(2, 5), queries(7, 8)))))
+/* Heads 0 and 2 the first, 1 and 3 the others. */
+static clat_mask *by_heads(clat_mask *first, clat_mask *second, clat_mask *third) {
+    clat_mask *mask = NULL;
+    const clat_mask *const masks[] = {first, second, third};
+    assert_ok(clat_mask_heads(&mask, 4, (uint32_t[]){0, 1, 0, 2}, 3, masks));
+    clat_mask_release(first);
+    clat_mask_release(second);
+    clat_mask_release(third);
+    return mask;
+}
+MAKER(heads, by_heads(window(6, 6), ALL(window(20, 20), stride(4, 0)), global(3)))
+MAKER(heads_blocks,
+      ALL(by_heads(causal(CLAT_CAUSAL_TOP_LEFT), mask_random_blocks(8, 8, seq_q, seq_k, 4, 40),
+                   complement_of(window(3, 3))),
+          keys(1, CLAT_UNBOUNDED)))
+MAKER(heads_alike, by_heads(window(9, 9), window(9, 9), window(9, 9)))
 static clat_mask *bigbird_of(uint32_t block, uint32_t seq_q, uint32_t seq_k, uint32_t heads) {
     clat_mask *mask = NULL;
     assert_ok(clat_mask_bigbird(&mask, block, (seq_q + block - 1) / block,
@@ -249,6 +274,9 @@ const struct mask_case mask_cases[] = {
     {"past", make_past, true, 1},
     {"not_window", make_not_window, false, 1},
     {"everything", make_everything, true, 1},
+    {"periodic", make_periodic, false, 1},
+    {"periodic_all", make_periodic_all, true, 1},
+    {"fixed", make_fixed, false, 1},
     {"stride", make_stride, false, 1},
     {"every", make_every, true, 1},
     {"dilated", make_dilated, false, 1},
@@ -270,6 +298,9 @@ const struct mask_case mask_cases[] = {
     {"blocks_heads", make_blocks_heads, false, 4},
     {"blocks_causal", make_blocks_causal, false, 1},
     {"bigbird", make_bigbird, false, 1},
+    {"heads", make_heads, false, 4},
+    {"heads_blocks", make_heads_blocks, false, 4},
+    {"heads_alike", make_heads_alike, true, 4},
     {"bigbird_blocks", make_bigbird_blocks, false, 1},
     {"bigbird_heads", make_bigbird_heads, false, 4},
     {"two_blocks", make_two_blocks, false, 4},

@@ -258,6 +258,7 @@ static const struct variant variants[] = {
     {.name = "prefix", .head_dim = 32, .masks = {"prefix"}, .gpu_only = true},
     {.name = "documents", .head_dim = 32, .masks = {"documents_causal"}, .heads = 2, .batch = 2},
     {.name = "dilated", .head_dim = 32, .masks = {"dilated_global"}, .heads = 2, .gpu_only = true},
+    {.name = "heads differ", .head_dim = 32, .masks = {"heads"}, .heads = 4, .kv_heads = 2},
     {.name = "log sparse", .head_dim = 32, .masks = {"log_sparse_local"}, .batch = 2},
     {.name = "key intervals", .head_dim = 32, .masks = {"intervals_causal"}, .gpu_only = true},
     {.name = "longformer gqa",

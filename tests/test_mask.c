@@ -266,12 +266,17 @@ static void test_visible_diagonals(void **state) {
     (void)state;
     static const char *const every_third[4] = {"0010010", "1001001", "0100100", "0010010"};
     static const char *const apart[4] = {"0100000", "0010000", "1001000", "0100100"};
+    static const char *const periodic_keys[4] = {"0110011", "0110011", "0110011", "0110011"};
     static const char *const columns[4] = {"1000100", "0000110", "0000010", "0000000"};
     clat_mask *stride = NULL, *distances = NULL, *intervals = NULL;
     assert_ok(clat_mask_stride(&stride, 3, 1));
     assert_ok(clat_mask_distances(&distances, 2, (int64_t[]){-1, 2}));
     assert_ok(clat_mask_key_intervals(&intervals, 7, (uint32_t[]){0, 3, 2, 9, 0, 1, 5},
                                       (uint32_t[]){1, 3, 0, 99, 2, 3, 6}));
+    clat_mask *periodic = NULL;
+    assert_ok(clat_mask_periodic_keys(&periodic, 4, 1, 3));
+    expect_seen(periodic, periodic_keys, 4, 7);
+    clat_mask_release(periodic);
     expect_seen(stride, every_third, 4, 7);
     expect_seen(distances, apart, 4, 7);
     expect_seen(intervals, columns, 4, 7);
@@ -334,9 +339,11 @@ static void test_print_and_grain(void **state) {
         {"queries", "queries(3,20)", 1, 1},
         {"dilated", "all(window(15,12),stride(3))", 1, 1},
         {"stride", "stride(7,3)", 1, 1},
+        {"periodic", "periodic_keys(7,2,5)", 1, 1},
         {"log_sparse", "distances(7)", 1, 1},
         {"intervals", "key_intervals(64)", 1, 1},
         {"bigbird_heads", NULL, 8, 8},
+        {"heads", "heads(window(6,6),all(window(20,20),stride(4)),global(3))", 1, 1},
         {"documents_causal", "all(documents(7),causal)", 1, 1},
         {"future", "not(causal)", 1, 1},
         {"blocks_odd", NULL, 5, 9},
@@ -419,6 +426,10 @@ static void test_bad_arguments(void **state) {
     assert_error_names("mask is NULL");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_not(NULL, NULL));
     assert_error_names("out is NULL");
+    assert_status(CLAT_INVALID_MASK, clat_mask_periodic_keys(&mask, 0, 0, 0));
+    assert_error_names("period");
+    assert_status(CLAT_INVALID_MASK, clat_mask_periodic_keys(&mask, 4, 2, 5));
+    assert_error_names("2 .. 5");
     assert_status(CLAT_INVALID_MASK, clat_mask_stride(&mask, 0, 0));
     assert_error_names("step");
     assert_status(CLAT_INVALID_MASK, clat_mask_stride(&mask, 3, 3));
@@ -433,6 +444,18 @@ static void test_bad_arguments(void **state) {
     assert_error_names("distances is NULL");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_key_intervals(&mask, 1, pointers, NULL));
     assert_error_names("end");
+    clat_mask *one = NULL;
+    assert_ok(clat_mask_window(&one, 1, 1));
+    assert_status(CLAT_INVALID_MASK,
+                  clat_mask_heads(&mask, 3, pointers, 1, (const clat_mask *const[]){one}));
+    assert_error_names("of_head[1]");
+    assert_status(CLAT_INVALID_ARGUMENT,
+                  clat_mask_heads(&mask, 3, NULL, 1, (const clat_mask *const[]){one}));
+    assert_error_names("of_head is NULL");
+    assert_status(CLAT_INVALID_MASK,
+                  clat_mask_heads(&mask, 0, pointers, 1, (const clat_mask *const[]){one}));
+    assert_error_names("heads");
+    clat_mask_release(one);
     assert_status(CLAT_INVALID_MASK, clat_mask_bigbird(&mask, 16, 4, 4, 1, 2, 1, 0));
     assert_error_names("window");
     assert_status(CLAT_INVALID_MASK, clat_mask_documents(&mask, 0, pointers, pointers));

@@ -38,6 +38,7 @@ static const struct {
     [MASK_LONGFORMER] = {"longformer", "longformer:WINDOW,GLOBALS", WHOLE, WHOLE},
     [MASK_DILATED] = {"dilated", "dilated:WINDOW,STEP", WHOLE, POSITIVE},
     [MASK_STRIDED] = {"strided", "strided:WINDOW,STEP", WHOLE, POSITIVE},
+    [MASK_FIXED] = {"fixed", "fixed:PERIOD,LAST", POSITIVE, WHOLE},
     [MASK_LOGSPARSE] = {"logsparse", "logsparse:WINDOW", WHOLE, NONE},
     [MASK_SINKS] = {"sinks", "sinks:KEYS,WINDOW", WHOLE, WHOLE},
     [MASK_PREFIX] = {"prefix", "prefix:KEYS", WHOLE, NONE},
@@ -173,6 +174,34 @@ out:
     return st;
 }
 
+/* Documents that start at these multiples of `length`, or of a `count`-th of the whole. */
+static clat_status create_starts(clat_mask **out, size_t count, size_t length, size_t seq_q,
+                                 size_t seq_k) {
+    uint32_t *q_starts = calloc(count + 1, sizeof *q_starts);
+    uint32_t *k_starts = calloc(count + 1, sizeof *k_starts);
+    clat_status st = CLAT_OUT_OF_MEMORY;
+    if (q_starts && k_starts) {
+        for (size_t d = 0; d <= count; d++) {
+            const size_t at = d * length;
+            q_starts[d] = (uint32_t)(!length ? seq_q * d / count : at < seq_q ? at : seq_q);
+            k_starts[d] = (uint32_t)(!length ? seq_k * d / count : at < seq_k ? at : seq_k);
+        }
+        st = clat_mask_documents(out, (uint32_t)count, q_starts, k_starts);
+    }
+    free(q_starts);
+    free(k_starts);
+    return st;
+}
+
+static clat_status create_documents(clat_mask **out, size_t count, size_t seq_q, size_t seq_k) {
+    return create_starts(out, count, 0, seq_q, seq_k);
+}
+
+static clat_status create_periods(clat_mask **out, size_t period, size_t seq_q, size_t seq_k) {
+    const size_t most = seq_q > seq_k ? seq_q : seq_k;
+    return create_starts(out, most / period + 1, period, seq_q, seq_k);
+}
+
 /* Both of two masks, or either, which are given up, if they were made. */
 static clat_status create_join(clat_mask **out, bool all, clat_status st, clat_mask *a,
                                clat_mask *b) {
@@ -217,6 +246,17 @@ static clat_status create_strided(clat_mask **out, int64_t window, int64_t step)
     return create_causal(out, st, part);
 }
 
+static clat_status create_fixed(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
+                                size_t seq_k) {
+    const int64_t period = (int64_t)spec->first, last = (int64_t)spec->second;
+    clat_mask *own = NULL, *summary = NULL, *part = NULL;
+    clat_status st = create_periods(&own, (size_t)period, seq_q, seq_k);
+    if (st == CLAT_OK)
+        st = clat_mask_periodic_keys(&summary, period, last < period ? period - last : 0, period);
+    st = create_join(&part, false, st, own, summary);
+    return create_causal(out, st, part);
+}
+
 static clat_status create_logsparse(clat_mask **out, int64_t window) {
     enum { POWERS = 30 };
     int64_t distances[POWERS + 1] = {0};
@@ -254,24 +294,6 @@ static clat_status create_bigbird(clat_mask **out, const struct mask_spec *spec,
                              SEED);
 }
 
-static clat_status create_documents(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
-                                    size_t seq_k) {
-    const size_t count = (size_t)spec->first;
-    uint32_t *q_starts = calloc(count + 1, sizeof *q_starts);
-    uint32_t *k_starts = calloc(count + 1, sizeof *k_starts);
-    clat_status st = CLAT_OUT_OF_MEMORY;
-    if (q_starts && k_starts) {
-        for (size_t d = 0; d <= count; d++) {
-            q_starts[d] = (uint32_t)(seq_q * d / count);
-            k_starts[d] = (uint32_t)(seq_k * d / count);
-        }
-        st = clat_mask_documents(out, (uint32_t)count, q_starts, k_starts);
-    }
-    free(q_starts);
-    free(k_starts);
-    return st;
-}
-
 clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
                              size_t seq_k) {
     const int64_t first = (int64_t)spec->first, second = (int64_t)spec->second;
@@ -287,6 +309,8 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
         return create_dilated(out, first, second);
     case MASK_STRIDED:
         return create_strided(out, first, second);
+    case MASK_FIXED:
+        return create_fixed(out, spec, seq_q, seq_k);
     case MASK_LOGSPARSE:
         return create_logsparse(out, first);
     case MASK_SINKS:
@@ -294,7 +318,7 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
     case MASK_PREFIX:
         return create_prefix(out, first);
     case MASK_DOCUMENTS:
-        return create_documents(out, spec, seq_q, seq_k);
+        return create_documents(out, (size_t)first, seq_q, seq_k);
     case MASK_BIGBIRD:
         return create_bigbird(out, spec, seq_q, seq_k);
     case MASK_CSR:

@@ -12,6 +12,7 @@ struct mask_spec {
         MASK_LONGFORMER, /* keys on either side, global tokens */
         MASK_DILATED,    /* keys on either side, from one to the next */
         MASK_STRIDED,    /* of the past: so many keys, and every so many-th */
+        MASK_FIXED,      /* of the past: the own period, and the last keys of each */
         MASK_LOGSPARSE,  /* so many keys before, and those at powers of two */
         MASK_SINKS,      /* of the past: the first keys, and so many before */
         MASK_PREFIX,     /* causal, but for the first keys, which all queries see */

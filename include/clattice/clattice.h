@@ -328,6 +328,12 @@ CLAT_API clat_status clat_mask_global(clat_mask **out, int64_t count);
 CLAT_API clat_status clat_mask_queries(clat_mask **out, int64_t first, int64_t end);
 CLAT_API clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end);
 
+/* first <= j mod period < end, 0 <= first <= end <= period <= 2^30: of each period the same keys.
+ * Fixed attention (Sparse Transformer) is all of causal and any of documents of one period each and
+ * the last keys of every period. */
+CLAT_API clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t first,
+                                             int64_t end);
+
 /* (i - j) mod step = offset, 0 <= offset < step <= 2^30: every step-th diagonal. A dilated window
  * is all(window, stride), a strided one (Sparse Transformer, Child et al. 2019) any of a window and
  * a stride, all of that and causal. */
@@ -380,6 +386,12 @@ CLAT_API clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mas
 
 /* What `mask` hides, and nothing else. Counts as one level. */
 CLAT_API clat_status clat_mask_not(clat_mask **out, const clat_mask *mask);
+
+/* Another mask for each head or group of heads: head h has masks[of_head[h]]. `count` is 1 .. 8,
+ * of_head has `heads` entries and is copied; a plan requires that many heads. Longformer's dilation
+ * in some heads is this of a window and a dilated one. Counts as one level. */
+CLAT_API clat_status clat_mask_heads(clat_mask **out, uint32_t heads, const uint32_t *of_head,
+                                     size_t count, const clat_mask *const *masks);
 
 /* Whether query i of `seq_q` sees key j of `seq_k` in head `head`. A NULL mask hides nothing; an
  * index out of range is hidden. */
