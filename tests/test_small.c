@@ -196,6 +196,7 @@ static void test_engine_gemm(void **state) {
 #undef SIMT
 #define CPU(rest) .implementation = "cpu", .tunables = "VW=4 MR=2 BK=16 " rest
 #define DECODE .implementation = "decode", .tunables = "VW=4 BK=16 SPLIT=8"
+#define DECODE_SIMT .implementation = "decode_simt", .tunables = "GROUP=64 ROWS=2 KEYS=1 SPLIT=4"
 #define SIMT .implementation = "simt", .tunables = "TX=8 TY=4 RQ=2 RK=2 DC=8 VC=8 KEEP_Q=1"
 #define STAGED_Q .implementation = "simt", .tunables = "TX=4 TY=8 RQ=1 RK=4 DC=4 VC=4 KEEP_Q=0"
 
@@ -233,6 +234,23 @@ static const struct attention_line {
      {SIMT, F32, HEADS(2, 1), SEQ(11, 21, 5), LSE, SCORE("distance")},
      LAYOUT_PADDED},
     {"attention simt nothing", "nothing", {SIMT, F32, HEADS(1, 1), SEQ(5, 9, 3), LSE}, 0},
+
+    {"attention decode_simt causal gqa",
+     "causal_br",
+     {DECODE_SIMT, F32, HEADS(4, 2), SEQ(3, 37, 5), LSE},
+     LAYOUT_PADDED},
+    {"attention decode_simt f16",
+     "window",
+     {DECODE_SIMT, F16, HEADS(3, 1), SEQ(2, 29, 16), .head_dim_v = 8},
+     LAYOUT_BNHD},
+    {"attention decode_simt score modifier",
+     "dense",
+     {DECODE_SIMT, BF16, HEADS(2, 2), SEQ(1, 19, 7), LSE, SCORE("distance")},
+     LAYOUT_FEATURES},
+    {"attention decode_simt split",
+     "dense",
+     {DECODE_SIMT, F32, HEADS(1, 1), SEQ(2, 260, 4), LSE},
+     0},
 
     {"attention cpu full split",
      "dense",

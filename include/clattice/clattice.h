@@ -268,9 +268,9 @@ CLAT_API clat_status clat_dgemm(clat_context *ctx, cl_command_queue queue, clat_
  */
 typedef struct clat_plan_info {
     const char *op;             /* "gemm", "attention", "mha" */
-    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "mma", "simt", "wgmma";
-                                   "none" for a zero-sized problem; "composite" for a plan made of
-                                   others */
+    const char *implementation; /* "cpu", "cpu_dot", "cpu_tile", "decode", "decode_simt", "mma",
+                                   "simt", "wgmma"; "none" for a zero-sized problem; "composite" for
+                                   a plan made of others */
     const char *tunables;       /* "MR=12 NV=2 KC=384" */
     const char *tunables_from;  /* "caller", "guess", the tuned file and its entry, or
                                    "parts" */
