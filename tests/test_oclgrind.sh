@@ -118,6 +118,8 @@ check_all() {
         gemm_simt.cl "$(without_barrier gemm_simt.cl 2)" 'data race'
     start 'notices a race in attention' is_noticed 'attention simt full' \
         attention_simt.cl "$(without_barrier attention_simt.cl '$')" 'data race'
+    start 'notices a race in decoding' is_noticed 'attention decode_simt split' \
+        attention_decode_simt.cl "$(without_barrier attention_decode_simt.cl 4)" 'data race'
     start 'notices a race around an engine' is_noticed_alone 'gemm mma intel_dpas16 NN' \
         gemm_mma.cl "$(without_barrier gemm_mma.cl 5)"
     for name in 'gemm mma nv_sm80 NN' 'gemm mma nv_sm80 tf32 TN' 'gemm mma intel_dpas16 NN' \
