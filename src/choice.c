@@ -72,14 +72,13 @@ static clat_status choose_first(const struct wish *wish) {
     return st;
 }
 
-/* What is best for one shape need not be for the next: it is where the implementation sees no
- * difference between them. `values` are what it guesses for the problem. */
-static bool is_like(const struct wish *wish, const struct implementation *impl,
-                    const struct tuned_entry *entry, const int *values) {
-    struct shape shape = {0};
+/* What is best for one problem need not be for the next, nor for one of equal shape whose lines lie
+ * otherwise: it is where the implementation sees no difference between them. `values` are what it
+ * guesses for the problem. */
+static bool is_like(const struct implementation *impl, const struct tuned_entry *entry,
+                    const int *values) {
     struct text guess = {0};
-    wish->op->shape(wish->problem, &shape);
-    if (entry->guess[0] == '\0' || shape_equal(&shape, &entry->shape))
+    if (entry->guess[0] == '\0')
         return true;
     tunables_print(impl, values, &guess);
     const bool same = strcmp(text_string(&guess), entry->guess) == 0;
@@ -107,7 +106,7 @@ static bool accept_tuned(void *user, const struct tuned_entry *entry) {
         return false;
     }
     tunables_guess(impl, device, wish->problem, wish->choice->values);
-    if (!is_like(wish, impl, entry, wish->choice->values))
+    if (!is_like(impl, entry, wish->choice->values))
         return false;
     if (tunables_parse(impl, entry->tunables, wish->choice->values) != CLAT_OK ||
         !impl->fits(device, wish->problem, wish->choice->values))

@@ -187,8 +187,11 @@ static clat_status read_entry(const struct place *at, json_t *object, const char
     TRY(read_string(at, object, "variant", out->shape.variant, sizeof out->shape.variant));
     TRY(read_shape(at, json_object_get(object, "shape"), out));
     TRY(read_tunables(at, object, "tunables", out->tunables, sizeof out->tunables));
-    if (json_object_get(object, "guess") != NULL)
+    if (json_object_get(object, "guess") != NULL) {
         TRY(read_tunables(at, object, "guess", out->guess, sizeof out->guess));
+        if (out->guess[0] == '\0')
+            TRY(malformed(at, "guess", "must not be empty"));
+    }
     const json_t *gflops = json_object_get(object, "gflops");
     out->gflops = json_number_value(gflops);
     if (!json_is_number(gflops) || !isfinite(out->gflops) || out->gflops < 0)

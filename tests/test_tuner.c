@@ -44,6 +44,7 @@ enum { TWICE_TUNABLES(TUNABLE_INDEX) TWICE_N_TUNABLES };
 enum kind {
     PLAIN, /* without PAD: 9 candidates */
     LARGE, /* with it */
+    ODD,   /* as PLAIN, of equal shape, but other values are guessed */
     WRONG, /* no candidate is right */
     NO_OPERANDS
 };
@@ -86,7 +87,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
 static void guess(const struct device *device, const void *problem, int *values) {
     (void)device;
     const struct twice *p = problem;
-    values[T_LOOPS] = p->kind == PLAIN && p->n < FEW ? 10000 : 100000;
+    values[T_LOOPS] = (p->kind == PLAIN && p->n < FEW) || p->kind == ODD ? 10000 : 100000;
     values[T_MODE] = p->kind == WRONG;
     values[T_PAD] = 1;
 }
@@ -133,7 +134,7 @@ static bool is_empty(const void *problem) {
 static void shape(const void *problem, struct shape *out) {
     const struct twice *p = problem;
     *out = (struct shape){.count = 2, .dim = {{"n", (uint64_t)p->n}, {"id", (uint64_t)p->id}}};
-    snprintf(out->variant, sizeof out->variant, "kind %d", (int)p->kind);
+    snprintf(out->variant, sizeof out->variant, "kind %d", (int)(p->kind == ODD ? PLAIN : p->kind));
 }
 static void print(const void *problem, struct text *out) {
     text_printf(out, "twice %d", (int)((const struct twice *)problem)->id);
@@ -395,7 +396,7 @@ static void test_cancel_and_resume(void **state) {
     free(path);
 }
 
-/* Shapes that were not tuned get the values of one that is near and that the guess takes for the
+/* Problems that were not tuned get the values of one that is near and that the guess takes for the
  * same. */
 static void test_neighbours(void **state) {
     (void)state;
@@ -407,11 +408,13 @@ static void test_neighbours(void **state) {
     clat_context_release(ctx);
     ctx = open_context(path); /* what the guess was is in the file */
     clat_plan *like = make_plan(ctx, PLAIN, 2 * N, 3), *unlike = make_plan(ctx, PLAIN, FEW - 1, 3);
-    clat_plan *far = make_plan(ctx, PLAIN, 2 * N + 1, 3);
+    clat_plan *far = make_plan(ctx, PLAIN, 2 * N + 1, 3), *odd = make_plan(ctx, ODD, N, 3);
+    assert_string_equal(clat_plan_get_info(odd)->tunables_from, "guess");
     assert_string_equal(clat_plan_get_info(like)->tunables, BEST);
     assert_non_null(strstr(clat_plan_get_info(like)->tunables_from, "1.0 octaves away"));
     assert_string_equal(clat_plan_get_info(far)->tunables_from, "guess");
     assert_string_equal(clat_plan_get_info(unlike)->tunables_from, "guess");
+    clat_plan_release(odd);
     clat_plan_release(far);
     clat_plan_release(like);
     clat_plan_release(unlike);

@@ -167,6 +167,7 @@ static const struct bad_file {
     {"tunable with a strange name", WITH_TUNABLES("{\"MR 1\\n#x\": 1}"), "entry 1: "},
     {"tunables too long", WITH_TUNABLES("{\"" LONG LONG LONG "\": 1}"), "entry 1: "},
     {"guess", WITH_REST("\"gflops\": 1, \"guess\": 3, " SOURCE), "entry 1: \"guess\""},
+    {"empty guess", WITH_REST("\"gflops\": 1, \"guess\": {}, " SOURCE), "entry 1: \"guess\""},
     {"too many tunables",
      WITH_TUNABLES("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,"
                    "\"j\":1,\"k\":1,\"l\":1,\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1}"),
