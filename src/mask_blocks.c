@@ -89,37 +89,69 @@ out:
 
 struct bigbird {
     uint32_t n_rows, n_cols, window, random;
+    unsigned char *drawn; /* for each column, 0 between rows */
 };
 
 static uint32_t random_below(uint64_t *state, uint32_t bound) {
     return (uint32_t)((random_next(state) >> 32) * bound >> 32);
 }
 
-/* Global rows and columns are the first and the last. */
-static bool is_global(const struct bigbird *b, uint32_t row, uint32_t col) {
-    return row == 0 || row + 1 == b->n_rows || col == 0 || col + 1 == b->n_cols;
+static int64_t clamped(int64_t x, int64_t least, int64_t most) {
+    return x < least ? least : x > most ? most : x;
 }
 
-static bool is_near(const struct bigbird *b, uint32_t row, uint32_t col) {
-    const uint32_t distance = row > col ? row - col : col - row;
-    return distance <= b->window / 2;
+static int compare_columns(const void *a, const void *b) {
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
 }
 
-/* A row's blocks in ascending order; `cols` has room for all. Gives how many. */
-static uint32_t fill_row(const struct bigbird *b, uint32_t row, uint64_t *random, uint32_t *cols) {
-    uint32_t n_others = 0, count = 0, left = b->random;
-    for (uint32_t col = 0; col < b->n_cols; col++)
-        n_others += !is_global(b, row, col) && !is_near(b, row, col);
-    /* Each set of so many of the others is as likely as any. */
-    for (uint32_t col = 0; col < b->n_cols; col++) {
-        bool listed = is_global(b, row, col) || is_near(b, row, col);
-        if (!listed && left > 0) {
-            listed = random_below(random, n_others) < left;
-            left -= listed;
+/* At least as many as there are blocks in all rows; heads * n_rows is below 2^32. */
+static uint64_t most_blocks(const struct bigbird *b, uint32_t heads) {
+    const uint64_t listed = (uint64_t)b->window + b->random + 2;
+    const uint64_t whole = b->n_rows < 2 ? b->n_rows : 2, inner = b->n_rows - whole;
+    return heads * (whole * b->n_cols + inner * (listed < b->n_cols ? listed : b->n_cols));
+}
+
+/*
+ * Draws from the columns first .. begin - 1 and end .. last - 1 by Floyd's algorithm: every set of
+ * so many is as likely as any other. Gives how many.
+ */
+static uint32_t draw_columns(const struct bigbird *b, int64_t first, int64_t begin, int64_t end,
+                             int64_t last, uint64_t *seed, uint32_t *cols) {
+    const uint32_t n = (uint32_t)(begin - first + last - end);
+    const uint32_t count = b->random < n ? b->random : n;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t most = n - count + i, drawn = random_below(seed, most + 1);
+        const int64_t columns[] = {first + drawn, first + most};
+        for (int c = 0; c < 2; c++) {
+            const int64_t col = columns[c] < begin ? columns[c] : columns[c] + end - begin;
+            cols[i] = (uint32_t)col;
+            if (!b->drawn[col])
+                break;
         }
-        n_others -= !is_global(b, row, col) && !is_near(b, row, col);
-        if (listed)
-            cols[count++] = col;
+        b->drawn[cols[i]] = 1;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        b->drawn[cols[i]] = 0;
+    return count;
+}
+
+/* A row's blocks in ascending order. Gives how many. */
+static uint32_t fill_row(const struct bigbird *b, uint32_t row, uint64_t *seed, uint32_t *cols) {
+    const int64_t last = (int64_t)b->n_cols - 1, near = b->window / 2;
+    const bool whole = row == 0 || row + 1 == b->n_rows || last < 1;
+    const int64_t begin = whole ? 1 : clamped(row - near, 1, last);
+    const int64_t end = whole ? last : clamped(row + near + 1, begin, last);
+    uint32_t count = 0;
+    if (last >= 0)
+        cols[count++] = 0;
+    for (int64_t col = begin; col < end; col++)
+        cols[count++] = (uint32_t)col;
+    if (last >= 1)
+        cols[count++] = (uint32_t)last;
+    if (!whole) {
+        count += draw_columns(b, 1, begin, end, last, seed, cols + count);
+        qsort(cols, count, sizeof *cols, compare_columns);
     }
     return count;
 }
@@ -127,24 +159,28 @@ static uint32_t fill_row(const struct bigbird *b, uint32_t row, uint64_t *random
 clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t n_rows, uint32_t n_cols,
                               uint32_t heads, uint32_t window, uint32_t random, uint64_t seed) {
     clat_status st = CLAT_OK;
-    const struct bigbird b = {n_rows, n_cols, window, random};
-    const uint64_t rows = (uint64_t)heads * n_rows;
+    struct bigbird b = {n_rows, n_cols, window, random, NULL};
+    const struct mask_blocks sizes = {block, block, n_rows, n_cols, heads, NULL, NULL};
+    const uint64_t rows = (uint64_t)heads * n_rows, most = most_blocks(&b, heads);
     uint32_t *row_ptr = NULL, *col_idx = NULL;
     TRY(mask_check_out(out));
+    TRY(check_block_sizes(&sizes));
     if (window % 2 == 0)
         TRY(status_fail(CLAT_INVALID_MASK, "window is %" PRIu32 ", must be odd", window));
-    if (rows >= UINT32_MAX || rows * n_cols >= UINT32_MAX)
-        TRY(status_fail(CLAT_INVALID_MASK, "heads x n_rows x n_cols is beyond 32 bits"));
+    if (most >= UINT32_MAX)
+        TRY(status_fail(CLAT_INVALID_MASK, "more blocks than 32 bits count"));
+    b.drawn = calloc((size_t)n_cols + 1, 1);
     row_ptr = malloc((rows + 1) * sizeof *row_ptr);
-    col_idx = malloc((rows * n_cols + 1) * sizeof *col_idx);
-    if (row_ptr == NULL || col_idx == NULL)
-        TRY(status_no_memory((rows * (n_cols + 1) + 2) * sizeof(uint32_t)));
+    col_idx = malloc((most + 1) * sizeof *col_idx);
+    if (b.drawn == NULL || row_ptr == NULL || col_idx == NULL)
+        TRY(status_no_memory(n_cols + (rows + most + 2) * sizeof(uint32_t)));
     row_ptr[0] = 0;
     for (uint64_t row = 0; row < rows; row++)
         row_ptr[row + 1] =
             row_ptr[row] + fill_row(&b, (uint32_t)(row % n_rows), &seed, col_idx + row_ptr[row]);
     TRY(clat_mask_block_csr(out, block, block, n_rows, n_cols, heads, row_ptr, col_idx));
 out:
+    free(b.drawn);
     free(row_ptr);
     free(col_idx);
     return st;

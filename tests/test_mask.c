@@ -46,12 +46,17 @@ static void check_band(const struct subject *s) {
                          (int)j);
 }
 
-static void check_pairs(const struct subject *s) {
+static double count_pairs(const struct subject *s) {
     double pairs = 0;
     for (int64_t head = 0; head < s->heads; head++)
         for (int64_t i = 0; i < s->seq_q; i++)
             for (int64_t j = 0; j < s->seq_k; j++)
                 pairs += sees(s, head, i, j);
+    return pairs;
+}
+
+static void check_pairs(const struct subject *s) {
+    const double pairs = count_pairs(s);
     const double got = mask_pairs(s->mask, s->seq_q, s->seq_k, s->heads);
     if (got != pairs)
         fail_msg("%s at %d x %d: %g pairs, not %g", s->is->name, (int)s->seq_q, (int)s->seq_k,
@@ -124,7 +129,7 @@ static void check_inspection(const struct subject *s, int64_t rows, int64_t cols
     assert_int_equal(info.tiles, n);
     assert_int_equal(info.full_tiles, full);
     assert_int_equal(info.partial_tiles, partial);
-    assert_true(info.pairs == mask_pairs(s->mask, s->seq_q, s->seq_k, s->heads));
+    assert_true(info.pairs == count_pairs(s));
     free(map);
 }
 
@@ -317,6 +322,10 @@ static void test_bigbird(void **state) {
     clat_mask_release(mask);
     clat_mask_release(again);
     clat_mask_release(other);
+    /* The dense matrix has more blocks than 32 bits count. */
+    assert_ok(clat_mask_bigbird(&mask, 1, 1 << 16, 1 << 16, 1, 3, RANDOM, 1));
+    assert_true(mask_pairs(mask, 1 << 16, 1 << 16, 1) <= (3 + 2 + RANDOM + 2) * (double)(1 << 16));
+    clat_mask_release(mask);
     assert_ok(clat_mask_bigbird(&mask, 1, 5, 5, 1, 1, 99, 1)); /* as many as there are */
     for (int64_t e = 0; e < 25; e++)
         assert_true(clat_mask_visible(mask, 5, 5, 0, e / 5, e % 5));
@@ -458,6 +467,11 @@ static void test_bad_arguments(void **state) {
     clat_mask_release(one);
     assert_status(CLAT_INVALID_MASK, clat_mask_bigbird(&mask, 16, 4, 4, 1, 2, 1, 0));
     assert_error_names("window");
+    assert_status(CLAT_INVALID_MASK, clat_mask_bigbird(&mask, 0, 1u << 16, 1u << 16, 1, 3, 1, 0));
+    assert_error_names("block_rows");
+    assert_status(CLAT_INVALID_MASK,
+                  clat_mask_bigbird(&mask, 16, 1u << 16, 1u << 16, 1, 1, UINT32_MAX, 0));
+    assert_error_names("32 bits");
     assert_status(CLAT_INVALID_MASK, clat_mask_documents(&mask, 0, pointers, pointers));
     assert_error_names("count");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_documents(&mask, 1, pointers, NULL));
