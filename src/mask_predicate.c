@@ -98,6 +98,15 @@ static void count_words(const clat_mask *mask, size_t *numbers, size_t *lists) {
         count_words(mask->children[c], numbers, lists);
 }
 
+/* Whether a term looks into a list, be it empty: then i is a number of one query. */
+static bool reads_lists(const clat_mask *mask) {
+    for (size_t c = 0; c < mask->n_children; c++)
+        if (reads_lists(mask->children[c]))
+            return true;
+    return mask->kind == MASK_DOCUMENTS || mask->kind == MASK_DISTANCES ||
+           mask->kind == MASK_INTERVALS || mask->kind == MASK_BLOCKS;
+}
+
 static void put_number(struct emitter *e, int64_t number) {
     e->words[e->numbers++] = (uint32_t)(int32_t)number;
 }
@@ -272,9 +281,10 @@ clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, 
         TRY(status_no_memory(*n_words * sizeof **words));
 
     struct emitter e = {source, *words, 0, numbers, seq_q, seq_k};
-    if (lists > 0)
+    const bool reads = reads_lists(mask);
+    if (reads)
         text_append(source, SEARCH, sizeof SEARCH - 1);
-    text_printf(source, "#define MASK_VECTORS %d\n", lists == 0);
+    text_printf(source, "#define MASK_VECTORS %d\n", !reads);
     text_printf(source, "#define MASK_VISIBLE(words, head, i, j) ");
     emit(&e, mask);
     text_printf(source, "\n");

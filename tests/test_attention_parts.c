@@ -15,6 +15,7 @@
 /* Calls weight() of attention_cpu.clh. */
 static const char weights_source[] = "#define DTYPE f32\n"
                                      "#define HEAD_DIM 1\n"
+                                     "#define VALUE_DIM 1\n"
                                      "#define UNIT_FEATURES 1\n"
                                      "#define LOGSUMEXP 0\n"
                                      "#define MASK_LIST 0\n"
