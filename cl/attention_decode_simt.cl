@@ -299,7 +299,7 @@ static inline float2 meet(__local const float *tops, __local const float *sums, 
 __kernel SMALL_SUB_GROUPS __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 attention(ATTENTION_PARAMETERS)
 {
-    __local chunk stage[STAGE];
+    __local chunk stage[STAGE] __attribute__((aligned(32)));
     __local float queries[ROWS * FEATURES] __attribute__((aligned(32)));
     __local float scores[SCORES], tops[TEAMS * ROWS], sums[TEAMS * ROWS];
     __local int2 seen[ROWS];
