@@ -147,6 +147,11 @@ static void test_batches(void **state) {
         problem.stride_b = 16000;
         problem.tunables = "BM=64 BN=64 STAGES=4 SPLIT_K=2";
         gemm_check("batch, slices of k", &problem, trans == 1);
+        problem.stride_b = 16003;
+        problem.tunables = "BM=64 BN=64 STAGES=4 SPLIT_K=2 PAD=1";
+        gemm_check("batch, B padded", &problem, false);
+        problem.lda += 3, problem.ldb += 1;
+        gemm_check("batch, both padded", &problem, true);
     }
 }
 
@@ -157,6 +162,9 @@ static void test_column_major(void **state) {
     problem.layout = CLAT_COL_MAJOR;
     problem.lda = 48, problem.ldb = 40, problem.ldc = 48;
     gemm_check("column-major", &problem, false);
+    problem.lda = 47, problem.ldb = 41;
+    problem.tunables = "BM=64 BN=64 STAGES=2 PAD=1";
+    gemm_check("column-major, padded", &problem, false);
 }
 
 /* ---- a result that moves is a race ---- */

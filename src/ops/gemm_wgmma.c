@@ -174,7 +174,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
     return tile_elements(values) / (consumers * WARPGROUP) <= MOST_SUMS &&
            has_registers_for_a(gemm, values) && items <= device->max_work_group &&
            round.work <= INT_MAX &&
-           (!values[T_PAD] || pads_a(gemm, values) || pads_b(gemm, values)) &&
+           (!values[T_PAD] || padded_a_bytes(gemm, values) + padded_b_bytes(gemm, values) > 0) &&
            (values[T_SPLIT_K] == 1 ||
             (round.whole < round.tiles &&
              ceil_div(gemm->k, depth_of(gemm)) >= (size_t)values[T_SPLIT_K])) &&

@@ -33,6 +33,7 @@ static const clat_gemm_problem gemm_problems[] = {
     /* Odd sizes: nothing is aligned, and other guesses. */
     {.m = 133, .n = 197, .k = 301, .dtype = CLAT_F32},
     {.m = 133, .n = 197, .k = 301, .dtype = CLAT_F16, .trans_b = T},
+    {.m = 2047, .n = 2049, .k = 2051, .dtype = CLAT_F16}, /* worth padding */
     /* A few rows: vectors times matrices. */
     {.m = 1, .n = 4096, .k = 4096, .dtype = CLAT_F32, .trans_b = T},
     {.m = 7, .n = 4096, .k = 4096, .dtype = CLAT_F16, .trans_b = T},
