@@ -185,7 +185,7 @@ static void test_mask(void **state) {
     json_t *json = run_json(0, line);
     EXPECT_KEYS(json, "mask", "seq_q", "seq_k", "tile_q", "tile_k", "pairs", "tiles", "full",
                 "partial");
-    assert_true(json_number_value(json_object_get(json, "pairs")) == SEQ * (SEQ + 1) / 2);
+    assert_true(json_number_value(json_object_get(json, "pairs")) == (double)SEQ * (SEQ + 1) / 2);
     assert_int_equal(json_integer_value(json_object_get(json, "tiles")), TILES * TILES);
     assert_int_equal(json_integer_value(json_object_get(json, "partial")), TILES);
     assert_int_equal(json_integer_value(json_object_get(json, "full")), TILES * (TILES - 1) / 2);

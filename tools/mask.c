@@ -110,10 +110,11 @@ out:
 }
 
 static bool check(const struct look *l) {
-    enum { MOST = 1 << 30, MOST_TILES = 1 << 26 };
-    if (l->seq_q < 1 || l->seq_q > MOST || l->seq_k < 1 || l->seq_k > MOST || l->tile_q < 1 ||
-        l->tile_q > MOST || l->tile_k < 1 || l->tile_k > MOST)
-        return tool_error("--seq-q, --seq-k, --tile-q and --tile-k are from 1 to 2^30");
+    enum { MOST = 1 << 30, MOST_TILE = 1 << 20, MOST_TILES = 1 << 26 };
+    if (l->seq_q < 1 || l->seq_q > MOST || l->seq_k < 1 || l->seq_k > MOST)
+        return tool_error("--seq-q and --seq-k are from 1 to 2^30");
+    if (l->tile_q < 1 || l->tile_q > MOST_TILE || l->tile_k < 1 || l->tile_k > MOST_TILE)
+        return tool_error("--tile-q and --tile-k are from 1 to 2^20");
     return ((l->seq_q - 1) / l->tile_q + 1) <= MOST_TILES / ((l->seq_k - 1) / l->tile_k + 1) ||
            tool_error("more than 2^26 tiles: larger ones would do");
 }

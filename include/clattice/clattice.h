@@ -336,7 +336,7 @@ CLAT_API clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, in
 
 /* (i - j) mod step = offset, 0 <= offset < step <= 2^30: every step-th diagonal. A dilated window
  * is all(window, stride), a strided one (Sparse Transformer, Child et al. 2019) any of a window and
- * a stride, all of that and causal. */
+ * a stride, all of that and causal. A plan requires seq_q + seq_k + step < 2^31. */
 CLAT_API clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset);
 
 /* i - j is one of `count` distances, which ascend and are less than 2^30 either way: single
@@ -374,7 +374,8 @@ CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, u
  * BigBird (Zaheer et al. 2020) in blocks of `block` x `block`: the `window` blocks around the
  * diagonal, an odd number; the first and the last block row and column; and in every other row
  * `random` of the blocks left, as many as there are, drawn anew for each head. Equal seeds give
- * equal masks. n_rows, n_cols and heads as in clat_mask_block_csr.
+ * equal masks. `block`, n_rows, n_cols and heads as in clat_mask_block_csr, which it makes; at most
+ * 2^32 - 2 blocks in all.
  */
 CLAT_API clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t n_rows,
                                        uint32_t n_cols, uint32_t heads, uint32_t window,
@@ -399,9 +400,9 @@ CLAT_API bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t se
                                 int64_t i, int64_t j);
 
 /*
- * What a mask comes to for kernels with tiles of tile_q queries x tile_k keys. `lists`: 1 where all
- * heads see the same, else heads; tile counts are of all lists. A tile that is cut off by the end
- * of the keys counts as partial: it needs a test.
+ * What a mask comes to for kernels with tiles of tile_q queries x tile_k keys, 1 .. 2^20. `lists`:
+ * 1 where all heads see the same, else heads; tile counts are of all lists. A tile that is cut off
+ * by the end of the keys counts as partial: it needs a test.
  */
 typedef struct clat_mask_info {
     double pairs;        /* visible (query, key) pairs, of all heads */
@@ -412,8 +413,9 @@ typedef struct clat_mask_info {
 typedef enum clat_tile { CLAT_TILE_EMPTY = 0, CLAT_TILE_PARTIAL = 1, CLAT_TILE_FULL = 2 } clat_tile;
 
 /* Fills `*out` and, if it is not NULL, `map` with a clat_tile for each tile, [list][query
- * tile][key tile]. A NULL mask hides nothing. On the host, in time and memory that grow with the
- * tiles. Errors: INVALID_ARGUMENT, INVALID_SIZE, INVALID_MASK, OUT_OF_MEMORY. */
+ * tile][key tile]. A NULL mask hides nothing. On the host, in time and memory that grow with
+ * the tiles and, to count pairs, with the lengths and the blocks or intervals. Errors:
+ * INVALID_ARGUMENT, INVALID_SIZE, INVALID_MASK, OUT_OF_MEMORY. */
 CLAT_API clat_status clat_mask_inspect(clat_mask_info *out, const clat_mask *mask, int64_t seq_q,
                                        int64_t seq_k, int64_t heads, int64_t tile_q, int64_t tile_k,
                                        unsigned char *map);
