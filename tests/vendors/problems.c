@@ -17,6 +17,7 @@ static const clat_gemm_problem gemm_problems[] = {
     {SQUARE, .trans_a = N, .trans_b = T, .dtype = CLAT_F64},
     {SQUARE, .trans_a = T, .trans_b = N, .dtype = CLAT_F64, .activation = CLAT_ACT_GELU},
     {SQUARE, .trans_a = N, .trans_b = N, .dtype = CLAT_F16},
+    {.m = 2047, .n = 2049, .k = 2051, .dtype = CLAT_F16}, /* worth padding */
     {SQUARE, .trans_a = N, .trans_b = T, .dtype = CLAT_F16, .bias = CLAT_BIAS_COLUMN,
      .activation = CLAT_ACT_SILU},
     {SQUARE, .trans_a = T, .trans_b = N, .dtype = CLAT_F16, .dtype_c = CLAT_F32},
@@ -33,7 +34,6 @@ static const clat_gemm_problem gemm_problems[] = {
     /* Odd sizes: nothing is aligned, and other guesses. */
     {.m = 133, .n = 197, .k = 301, .dtype = CLAT_F32},
     {.m = 133, .n = 197, .k = 301, .dtype = CLAT_F16, .trans_b = T},
-    {.m = 2047, .n = 2049, .k = 2051, .dtype = CLAT_F16}, /* worth padding */
     /* A few rows: vectors times matrices. */
     {.m = 1, .n = 4096, .k = 4096, .dtype = CLAT_F32, .trans_b = T},
     {.m = 7, .n = 4096, .k = 4096, .dtype = CLAT_F16, .trans_b = T},
