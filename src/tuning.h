@@ -3,9 +3,9 @@
  * made, looked up by shape, written by the tuner.
  *
  * Look-up: entries for this very device and driver come before those for its architecture, those
- * before its vendor's; among equals the nearest shape in log space wins. For another shape than its
- * own an entry serves within an octave and where the implementation guesses the same. One measured
- * on other kernel source is stale: reported once, never used. A file that does not parse is
+ * before its vendor's; among equals the nearest shape in log space wins. An entry serves within
+ * an octave of its shape and where the implementation guesses the same as for it. One measured on
+ * other kernel source is stale: reported once, never used. A file that does not parse is
  * reported and ignored whole.
  */
 #ifndef CLAT_TUNING_H
