@@ -70,11 +70,7 @@ typedef VECTOR(float, CHUNK) floats;
 
 /* ---- rows of the caller's tensors ---- */
 
-#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0 && VALUE_DIM % CHUNK == 0
-#define WHOLE_CHUNKS 1
-#else
-#define WHOLE_CHUNKS 0
-#endif
+#define WHOLE_CHUNKS (UNIT_FEATURES && HEAD_DIM % CHUNK == 0 && VALUE_DIM % CHUNK == 0)
 
 /* Row 0 of K or V, and whether the chunks of all rows are aligned. */
 struct rows {

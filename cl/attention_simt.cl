@@ -94,11 +94,7 @@
 #define CHUNK 4
 typedef float4 chunk;
 
-#if UNIT_FEATURES && HEAD_DIM % CHUNK == 0 && VALUE_DIM % CHUNK == 0
-#define WHOLE_CHUNKS 1
-#else
-#define WHOLE_CHUNKS 0
-#endif
+#define WHOLE_CHUNKS (UNIT_FEATURES && HEAD_DIM % CHUNK == 0 && VALUE_DIM % CHUNK == 0)
 
 /* Rows of a tensor from one query or key on. Those after `last` are read as that one: scores of
  * keys that do not exist are masked, results of such queries not stored. */

@@ -63,7 +63,7 @@ struct clat_mask {
     clat_causal alignment;
     int64_t left, right;  /* window */
     int64_t count;        /* global */
-    int64_t first, end;   /* queries, keys */
+    int64_t first, end;   /* queries, keys, those of a period */
     int64_t step, offset; /* stride; of periodic keys the period */
     struct mask_distances distances;
     struct mask_intervals intervals;

@@ -322,8 +322,10 @@ static bool is_worthwhile(const struct variant_case *is) {
 static void test_variant(void **state) {
     const struct variant_case *is = *state;
     const clat_attention_problem problem = make_problem(is);
-    attention_check_all(is->name, &problem, is->variant->layout, is->variant->masks, shapes,
-                        N_SHAPES);
+    const size_t checked = attention_check_all(is->name, &problem, is->variant->layout,
+                                               is->variant->masks, shapes, N_SHAPES);
+    if (checked == 0) /* as kernels for a few queries decline masks with lists */
+        skip();
 }
 
 /* ---- further behaviour, on programs that the variants have built */
