@@ -2,21 +2,13 @@
  * regions are halved until their partial terms depend on one number alone, be it the distance. */
 #include "mask_tree.h"
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static int64_t larger(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 /* Pairs with j <= i + high: the sum over i of min(max(i + high + 1, 0), seq_k). */
 static double pairs_up_to(int64_t seq_q, int64_t seq_k, int64_t high) {
-    const int64_t first = smaller(larger(-high, 0), seq_q);      /* first i that sees a key */
-    const int64_t all = smaller(larger(seq_k - high, 0), seq_q); /* first i that sees all */
-    const double rows = (double)(larger(all, first) - first);    /* those in between */
+    const int64_t first = mask_min(mask_max(-high, 0), seq_q);      /* first i that sees a key */
+    const int64_t all = mask_min(mask_max(seq_k - high, 0), seq_q); /* first i that sees all */
+    const double rows = (double)(mask_max(all, first) - first);     /* those in between */
     const double sum = rows * (double)(first + high + 1) + rows * (rows - 1) / 2;
-    return sum + (double)(seq_q - larger(all, first)) * (double)seq_k;
+    return sum + (double)(seq_q - mask_max(all, first)) * (double)seq_k;
 }
 
 double mask_band_pairs(struct mask_band band, int64_t seq_q, int64_t seq_k) {
@@ -110,7 +102,7 @@ static double blocks_pairs(const struct mask_blocks *b, int64_t seq_q, int64_t s
         double keys = (double)(end - first) * b->block_cols;
         if (end > first && b->col_idx[end - 1] == b->n_cols - 1)
             keys -= (double)((int64_t)b->n_cols * b->block_cols - seq_k);
-        pairs += keys * (double)(smaller(i0 + b->block_rows, seq_q) - i0);
+        pairs += keys * (double)(mask_min(i0 + b->block_rows, seq_q) - i0);
     }
     return pairs;
 }
@@ -118,7 +110,7 @@ static double blocks_pairs(const struct mask_blocks *b, int64_t seq_q, int64_t s
 static double intervals_pairs(const struct mask_intervals *v, int64_t seq_q) {
     double pairs = 0;
     for (uint32_t j = 0; j < v->count; j++) {
-        const int64_t end = smaller(v->end[j], seq_q);
+        const int64_t end = mask_min(v->end[j], seq_q);
         pairs += end > v->first[j] ? (double)(end - v->first[j]) : 0;
     }
     return pairs;

@@ -11,14 +11,6 @@
 
 #include <stdlib.h>
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static int64_t larger(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 /* ---- bands */
 
 static const struct mask_band BAND_ALL = {-MASK_FAR, MASK_FAR};
@@ -38,8 +30,8 @@ static bool band_unite(struct mask_band *band, struct mask_band with) {
     }
     if (with.low > band->high + 1 || band->low > with.high + 1)
         return false;
-    band->low = smaller(band->low, with.low);
-    band->high = larger(band->high, with.high);
+    band->low = mask_min(band->low, with.low);
+    band->high = mask_max(band->high, with.high);
     return true;
 }
 
@@ -50,8 +42,8 @@ static bool join_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struc
         if (!mask_band(mask->children[c], seq_q, seq_k, &child))
             return false;
         if (mask->kind == MASK_ALL) {
-            joined.low = larger(joined.low, child.low);
-            joined.high = smaller(joined.high, child.high);
+            joined.low = mask_max(joined.low, child.low);
+            joined.high = mask_min(joined.high, child.high);
         } else if (!band_unite(&joined, child)) {
             return false;
         }
@@ -78,7 +70,7 @@ static bool band_complement(struct mask_band *band) {
 
 /* A range of positions that are all there are, or none of them. */
 static bool range_band(const clat_mask *mask, int64_t length, struct mask_band *band) {
-    const int64_t end = smaller(mask->end, length);
+    const int64_t end = mask_min(mask->end, length);
     *band = mask->first >= end ? BAND_NONE : BAND_ALL;
     return mask->first >= end || (mask->first == 0 && end == length);
 }
@@ -189,7 +181,7 @@ static enum cover cover_count(int64_t visible, int64_t all) {
 /* Of the first `count` keys. */
 static int64_t periodic_below(const clat_mask *mask, int64_t count) {
     const int64_t rest =
-        smaller(larger(count % mask->step - mask->first, 0), mask->end - mask->first);
+        mask_min(mask_max(count % mask->step - mask->first, 0), mask->end - mask->first);
     return count / mask->step * (mask->end - mask->first) + rest;
 }
 
@@ -356,7 +348,7 @@ struct sweep {
 /* Key tiles first..last: whole ranges are decided at once where the mask lets it. */
 static void sweep_range(const struct sweep *s, int64_t first, int64_t last) {
     const struct region r = {s->i0, s->i1, first * s->cols,
-                             smaller((last + 1) * s->cols, s->query.seq_k) - 1};
+                             mask_min((last + 1) * s->cols, s->query.seq_k) - 1};
     enum cover c = mask_cover(s->mask, &s->query, r);
     if (c == COVER_PARTIAL && first < last) {
         const int64_t middle = first + (last - first) / 2;
@@ -385,7 +377,7 @@ clat_status mask_tiles(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
         const struct sweep s = {.mask = mask,
                                 .query = {seq_q, seq_k, row / q_tiles},
                                 .i0 = i0,
-                                .i1 = smaller(i0 + rows, seq_q) - 1,
+                                .i1 = mask_min(i0 + rows, seq_q) - 1,
                                 .cols = cols,
                                 .full = &full,
                                 .partial = &tiles};

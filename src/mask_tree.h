@@ -85,6 +85,16 @@ clat_status mask_make(clat_mask **out, enum mask_kind kind);
 /* malloc'ed, of one word at least; NULL where memory is exhausted. */
 uint32_t *mask_copy_words(const uint32_t *words, size_t count);
 
+/* ---- positions */
+
+static inline int64_t mask_min(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static inline int64_t mask_max(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 /* ---- looking up */
 
 /* Entries of the sorted list [first, end) below `col` come before the returned one. */
