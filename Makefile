@@ -225,7 +225,8 @@ GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-
     gpu-decode
 MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 fixed:128,16 logsparse:64 \
     sinks:16,256 prefix:500 documents:7 bigbird:64,3 csr:64,0.15
-PLOTS := gemm attention-64 attention-64-causal attention-128 attention-128-causal
+CURVES := gemm attention-64 attention-64-causal attention-128 attention-128-causal
+PLOTS := $(CURVES) $(CURVES:%=gpu-%)
 BENCH_FLAGS ?=
 TORCH_FLAGS ?=
 RESULTS ?= docs/benchmarks

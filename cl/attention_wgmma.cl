@@ -139,13 +139,6 @@ ALWAYS_INLINE uint lanes_where(bool is)
 
 /* ---- the products of a warpgroup ---- */
 
-/* A search in lists is a loop, which nothing that is being multiplied may be carried through. */
-#if MASK_LIST
-#define SLOW_MASK (!MASK_VECTORS)
-#else
-#define SLOW_MASK 0
-#endif
-
 #define N_SCORES (BK / 2) /* of a work-item; element j is row lane / 4 + j / 2 % 2 * 8, ... */
 #define N_OUTPUTS (V_DIM / 2)
 #define N_WEIGHTS (BK / 4)
@@ -234,75 +227,7 @@ ALWAYS_INLINE void rescale(struct work *w)
     UNROLL for (int j = 0; j < N_OUTPUTS; j++) w->out[j] *= w->alpha[j / 2 % 2];
 }
 
-/* Scores of keys that do not exist or that the mask hides get no weight. `row` is the query of
- * the work-item's first row. */
-#if !MASK_LIST
-ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const struct turn *turn,
-                               int row, int key, __global const uint *words, int lane)
-{
-    const int base = key + COLUMN(lane, 0), last = turn->first + turn->rows - 1;
-    if (key + BK - 1 > min(turn->first + p->high, p->seq_k - 1))
-        UNROLL for (int j = 0; j < N_SCORES; j++)
-        {
-            const int high = min(row + j / 2 % 2 * 8 + p->high, p->seq_k - 1) - base;
-            s[j] = COLUMN(0, j) <= high ? s[j] : WEIGHTLESS;
-        }
-    if (key < last + p->low)
-        UNROLL for (int j = 0; j < N_SCORES; j++)
-        {
-            const int low = row + j / 2 % 2 * 8 + p->low - base;
-            s[j] = COLUMN(0, j) >= low ? s[j] : WEIGHTLESS;
-        }
-}
-#else
-ALWAYS_INLINE void mask_scores(float *s, const struct attention_params *p, const struct turn *turn,
-                               int row, int key, __global const uint *words, int lane)
-{
-    const int last_row = p->seq_q - 1, last_key = p->seq_k - 1;
-#if MASK_VECTORS
-    UNROLL for (int j = 0; j < N_SCORES; j++)
-    {
-        const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
-        s[j] = (k <= last_key) & VISIBLE(*p, *turn, words, i, k) ? s[j] : WEIGHTLESS;
-    }
-#else
-    /* A search's code is too long to be there once for each score: bits of a word first. */
-    UNROLL for (int start = 0; start < N_SCORES; start += SMALLER(N_SCORES, 32))
-    {
-        uint seen = 0;
-        NO_UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
-        {
-            const int j = start + bit;
-            const int i = min(row + j / 2 % 2 * 8, last_row), k = key + COLUMN(lane, j);
-            if (k <= last_key && VISIBLE(*p, *turn, words, i, k))
-                seen |= 1u << bit;
-        }
-        UNROLL for (int bit = 0; bit < SMALLER(N_SCORES - start, 32); bit++)
-            s[start + bit] = seen >> bit & 1 ? s[start + bit] : WEIGHTLESS;
-    }
-#endif
-}
-#endif
-
-#if SCORE_MODIFIER
-/* Those of keys and queries that do not exist are the last one's. */
-ALWAYS_INLINE void modify_scores(float *s, const struct attention_params *p,
-                                 const struct turn *turn, int row, int key, int lane,
-                                 __global const float *data)
-{
-    UNROLL for (int j = 0; j < N_SCORES; j++)
-    {
-        const int i = min(row + j / 2 % 2 * 8, p->seq_q - 1);
-        s[j] = modified(s[j], p, turn->batch, turn->head, i,
-                        min(key + COLUMN(lane, j), p->seq_k - 1), data);
-    }
-}
-#define CHANGE_SCORES(w, p, line, key, lane)                                                       \
-    modify_scores((w)->s, p, &(w)->turn, (w)->turn.first + (line), key, lane, SCORE_DATA_OF(*(p)))
-#else
-#define CHANGE_SCORES(w, p, line, key, lane)
-#endif
-
+#include "attention_wgmma_scores.clh"
 #include "attention_wgmma_store.clh"
 
 /* ---- the work of a computing warpgroup ---- */
@@ -350,22 +275,26 @@ ALWAYS_INLINE void finish(EXACT_PARAMETERS, struct work *w, int line, int lane)
     if (TURNS)                                                                                     \
     HOPPER_ARRIVE(1 + (warpgroup + 1) % CW, 256)
 
-/* The first key tile of a turn. */
-ALWAYS_INLINE void first_step(struct work *w, const struct attention_params *p,
-                              const struct places *at, int line,
+/* The first key tile that a warpgroup sees, after none or after hidden ones. */
+ALWAYS_INLINE void first_step(int n, struct work *w, const struct attention_params *p,
+                              const struct places *at, int warpgroup, int line,
                               int lane SCORE_PARAMETER MASK_PARAMETERS)
 {
-    const int key = FIRST_KEY(w->turn.keys, 0);
+    const int key = FIRST_KEY(w->turn.keys, n);
     WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
+    MY_TURN();
     begin_scores(w, at);
+    YOUR_TURN();
     WGMMA_WAIT(0);
     WGMMA_KEEP(BK, w->s);
     RELEASE(at, K_FREE, w->n_keys, STAGES);
     CHANGE_SCORES(w, p, line, key, lane);
-    if (w->turn.keys.partial > 0)
-        mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
+    if (n < w->turn.keys.partial)
+        mask_scores(w->s, p, &w->turn, w->turn.first + warpgroup * 64, w->turn.first + line, key,
+                    MASK_WORDS, lane);
     weigh(w, p->log2_scale);
     pack_weights(w);
+    rescale(w);
     NEXT(w->n_keys);
 }
 
@@ -376,6 +305,18 @@ ALWAYS_INLINE void last_step(struct work *w, const struct places *at)
     begin_outputs(w, at);
     WGMMA_WAIT(0);
     WGMMA_KEEP(V_DIM, w->out);
+    RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
+}
+
+/* A key tile that all queries of the warpgroup do not see; nothing is left to do of one before. */
+ALWAYS_INLINE void skip_step(struct work *w, const struct places *at, int warpgroup)
+{
+    MY_TURN();
+    YOUR_TURN();
+    WAIT_FULL(at, K_FULL, w->n_keys, STAGES);
+    RELEASE(at, K_FREE, w->n_keys, STAGES);
+    NEXT(w->n_keys);
+    WAIT_FULL(at, V_FULL, w->n_keys - 1, STAGES);
     RELEASE(at, V_FREE, w->n_keys - 1, STAGES);
 }
 
@@ -401,7 +342,8 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
     RELEASE(at, K_FREE, w->n_keys, STAGES);
     CHANGE_SCORES(w, p, line, key, lane);
     if (masked)
-        mask_scores(w->s, p, &w->turn, w->turn.first + line, key, MASK_WORDS, lane);
+        mask_scores(w->s, p, &w->turn, w->turn.first + warpgroup * 64, w->turn.first + line, key,
+                    MASK_WORDS, lane);
     weigh(w, p->log2_scale);
     WGMMA_WAIT(0);
     WGMMA_KEEP(V_DIM, w->out);
@@ -409,6 +351,45 @@ ALWAYS_INLINE void step(bool masked, int n, struct work *w, const struct attenti
     pack_weights(w);
     rescale(w);
     NEXT(w->n_keys);
+}
+
+/* The key tiles of a turn. Those that the warpgroup does not see at all, since a band has them at
+ * the ends of what the others see, or since it has no queries, cost nothing but the wait for the
+ * others. */
+ALWAYS_INLINE void all_steps(struct work *w, const struct attention_params *p,
+                             const struct places *at, int warpgroup, int line,
+                             int lane SCORE_PARAMETER MASK_PARAMETERS)
+{
+    const int first = w->turn.first + warpgroup * 64;
+    bool begun = false; /* there are outputs of a tile to be added */
+    int n = 0;
+    NO_UNROLL for (; CW > 1 && warpgroup * 64 >= w->turn.rows && n < w->turn.keys.count; n++)
+        skip_step(w, at, warpgroup);
+    NO_UNROLL for (; MAY_SKIP && n < w->turn.keys.partial; n++)
+    {
+        if (is_hidden(p, first, FIRST_KEY(w->turn.keys, n))) {
+            if (begun)
+                last_step(w, at);
+            skip_step(w, at, warpgroup);
+            begun = false;
+        } else if (begun) {
+            step(true, n, w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
+        } else {
+            first_step(n, w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
+            begun = true;
+        }
+    }
+    if (!begun && n < w->turn.keys.count) {
+        first_step(n++, w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
+        begun = true;
+    }
+    NO_UNROLL for (; !MAY_SKIP && n < w->turn.keys.partial; n++)
+        step(true, n, w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
+    NO_UNROLL for (; n < w->turn.keys.count; n++)
+        step(false, n, w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
+    RELEASE(at, Q_FREE, w->n_turns, Q_STAGES);
+    if (begun)
+        last_step(w, at);
 }
 
 /* All query tiles. */
@@ -436,16 +417,7 @@ ALWAYS_INLINE void compute_tiles(const struct attention_params *p, const struct 
         WAIT_FULL(at, Q_FULL, w.n_turns, Q_STAGES);
         w.q = WGMMA_K_MAJOR(at->q + STAGE(w.n_turns, Q_STAGES) * Q_BYTES +
                             warpgroup * 64 * LINE_BYTES);
-        if (w.turn.keys.count > 0)
-            first_step(&w, p, at, line, lane SCORE_NAME MASK_NAMES);
-        int n = 1;
-        NO_UNROLL for (; n < w.turn.keys.partial; n++)
-            step(true, n, &w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
-        NO_UNROLL for (; n < w.turn.keys.count; n++)
-            step(false, n, &w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
-        RELEASE(at, Q_FREE, w.n_turns, Q_STAGES);
-        if (w.turn.keys.count > 0)
-            last_step(&w, at);
+        all_steps(&w, p, at, warpgroup, line, lane SCORE_NAME MASK_NAMES);
         finish(p, &w.turn, q, k, v, o LSE_NAME SCORE_NAME MASK_NAMES RECORD_NAME, &w, line, lane);
     }
 }

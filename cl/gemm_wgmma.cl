@@ -30,14 +30,15 @@
  *                p.padded_b on what was padded
  *
  * Contract (tunables): BM, BN, STAGES, GROUP (gemm_tiles.clh), SPLIT_K, PAD; PAD_A and PAD_B:
- * which operands PAD = 1 is about; WGMMA_TYPE (hopper.clh); gemm.clh for the rest of the variant,
- * without lists of offsets.
+ * which operands PAD = 1 is about, TURN_B: 1 where B is transposed too; WGMMA_TYPE (hopper.clh);
+ * gemm.clh for the rest of the variant, without lists of offsets.
  *
  * tf32: B is transposed, since products take it from local memory along k alone. An A with lines
- * along its rows (TRANS_A) goes through registers. SWAP turns a plain B into such an A.
+ * along its rows (TRANS_A) goes through registers. SWAP turns a plain B into such an A; where A is
+ * one too, B is transposed on its way to the workspace (TURN_B).
  */
 #if !defined(BM) || !defined(BN) || !defined(STAGES) || !defined(GROUP) || !defined(SPLIT_K) ||    \
-    !defined(PAD_A) || !defined(PAD_B)
+    !defined(PAD_A) || !defined(PAD_B) || !defined(TURN_B)
 #error "gemm_wgmma.cl: a tunable or a variant is missing"
 #endif
 

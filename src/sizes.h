@@ -18,4 +18,8 @@ static inline size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
+static inline size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
 #endif

@@ -209,18 +209,19 @@ static void test_broken_drivers(void **state) {
     assert_int_equal(choose_with_drivers(dir, text, sizeof text), CLAT_INVALID_DEVICE);
     DIR *list = opendir(vendors);
     const struct dirent *item;
-    if (list == NULL) { /* drivers are registered elsewhere */
-        skip();
-        return;
-    }
-    while ((item = readdir(list)) != NULL) {
+    unsigned drivers = 0;
+    while (list != NULL && (item = readdir(list)) != NULL) {
         if (strstr(item->d_name, ".icd") == NULL)
             continue;
         snprintf(path, sizeof path, "%s/%s", dir, item->d_name);
         snprintf(from, sizeof from, "%s/%s", vendors, item->d_name);
         copy_file(path, from);
+        drivers++;
     }
-    closedir(list);
+    if (list != NULL)
+        closedir(list);
+    if (drivers == 0) /* they are registered elsewhere */
+        skip();
     assert_int_equal(choose_with_drivers(dir, text, sizeof text), CLAT_OK);
 }
 

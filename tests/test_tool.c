@@ -511,13 +511,17 @@ static void test_bench_overhead(void **state) {
 static void test_report(void **state) {
     (void)state;
     static const char results[] =
-        "[{\"name\": \"gemm A\", \"group\": \"small\", \"problem\": {\"n\": 64}, \"ms\": 2, "
-        "\"gflops\": 100,"
+        "[{\"name\": \"gemm f32 NN 64\", \"group\": \"small\", \"ms\": 2, \"gflops\": 100,"
+        "  \"problem\": {\"m\": 64, \"n\": 64, \"k\": 64},"
         "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
         "  \"peer_ms\": 4, \"ratio\": 2, \"command\": \"measure\", \"libraries\": \"BLAS 3\"},"
-        " {\"name\": \"gemm B\", \"problem\": {\"n\": 128}, \"ms\": 8, \"gflops\": 300,"
+        " {\"name\": \"gemm f32 NN 128\", \"ms\": 8, \"gflops\": 300,"
+        "  \"problem\": {\"m\": 128, \"n\": 128, \"k\": 128},"
         "  \"max_err\": 1, \"err_bound\": 4, \"ok\": true, \"peer\": \"openblas\","
-        "  \"peer_ms\": 4, \"ratio\": 0.5}]";
+        "  \"peer_ms\": 4, \"ratio\": 0.5},"
+        " {\"name\": \"gemm f32 NN flat\", \"ms\": 8, \"gflops\": 200,"
+        "  \"problem\": {\"m\": 1, \"n\": 128, \"k\": 128}, \"max_err\": 1, \"err_bound\": 4,"
+        "  \"ok\": true}]";
     char path[512], document[512], line[2048];
     snprintf(path, sizeof path, "%s/gemm-sizes.json", harness_temp_dir());
     snprintf(document, sizeof document, "%s/document.md", harness_temp_dir());
@@ -542,8 +546,9 @@ static void test_report(void **state) {
                                 "    measure\n\nBLAS 3.\n\n"
                                 "| problem | ms | GFLOP/s | openblas | error/bound |\n"
                                 "|---|--:|--:|--:|--:|\n"
-                                "| gemm A | 2.00 | 100 | 2.00 | 0.25 |\n"
-                                "| gemm B | 8.00 | 300 | 0.500 | 0.25 |\n"
+                                "| gemm f32 NN 64 | 2.00 | 100 | 2.00 | 0.25 |\n"
+                                "| gemm f32 NN 128 | 8.00 | 300 | 0.500 | 0.25 |\n"
+                                "| gemm f32 NN flat | 8.00 | 200 | - | 0.25 |\n"
                                 "| **small: geometric mean** | | | **2.00** | |\n"
                                 "| **small: minimum** | | | **2.00** | |\n"
                                 "| **geometric mean** | | | **0.500** | |\n"
@@ -555,6 +560,8 @@ static void test_report(void **state) {
     expect_output("$series0 << END\n64 100\n128 300\nEND");
     expect_output("$series1 << END\n64 50\n128 600\nEND");
     snprintf(line, sizeof line, "report --plot attention-64 '%s'", path);
+    expect_status(1, line);
+    snprintf(line, sizeof line, "report --plot gpu-gemm '%s'", path);
     expect_status(1, line);
 }
 

@@ -96,14 +96,15 @@ static bool fits(const struct device *device, const void *problem, const int *va
 }
 
 /* Forms by speed on an NVIDIA H100. Small ones waste less at the edges of masks; where there are
- * few features, several of them share a multiprocessor, and fill each other's gaps. */
+ * few features, several of them share a multiprocessor, and fill each other's gaps. The last one is
+ * for short causal sequences. */
 static const struct form {
     int cw, bk, q_stages, turns, resident;
-} forms[] = {{3, 128, 2, 1, 1}, {2, 128, 2, 1, 1}, {2, 96, 1, 1, 1},
-             {2, 80, 1, 1, 1},  {1, 128, 2, 0, 1}, {1, 80, 1, 0, 1},
-             {1, 64, 2, 0, 3},  {1, 64, 2, 0, 1},  {1, 64, 1, 0, 1}};
+} forms[] = {{3, 128, 2, 1, 1}, {2, 128, 2, 1, 1}, {2, 96, 1, 1, 1}, {2, 80, 1, 1, 1},
+             {1, 128, 2, 0, 1}, {1, 80, 1, 0, 1},  {1, 64, 2, 0, 3}, {1, 64, 2, 0, 1},
+             {1, 64, 1, 0, 1},  {4, 64, 2, 1, 1}};
 
-enum { N_FORMS = sizeof forms / sizeof *forms, NOT_TALL = 1, SMALL = 6 };
+enum { N_FORMS = sizeof forms / sizeof *forms, NOT_TALL = 1, SMALL = 6, MANY_ROWS = 9 };
 
 static void set(int *values, const struct form *form) {
     values[T_CW] = form->cw, values[T_BK] = form->bk;
@@ -116,15 +117,24 @@ static bool is_in_block(const int *values, uint32_t rows, uint32_t cols) {
     return rows % tile_q(values) == 0 && cols % (uint32_t)values[T_BK] == 0;
 }
 
-/* Of a band. Tall tiles waste much of what they compute at its edges, if there is little else. */
+/* Query tiles, one after the other. */
+static double rounds_of(const struct device *device, const struct attention *a, unsigned form) {
+    return (double)ceil_div(attention_groups(a, (size_t)forms[form].cw * ROWS),
+                            device_units(device));
+}
+
+/* Of a band. Tall tiles of many keys waste much of what they compute at its edges, if there is
+ * little else; they do so less where it has but one. */
 static unsigned first_form(const struct device *device, const struct attention *a, int *values) {
-    enum { FEW = 640 }; /* keys of a query */
+    enum { FEW = 640 };        /* keys of a query */
+    const double LOWER = 0.87; /* of the time of a tall tile */
     const double all = (double)a->seq_q * (double)a->seq_k;
     const double pairs = mask_band_pairs(a->band, (int64_t)a->seq_q, (int64_t)a->seq_k);
-    if (pairs >= (double)FEW * (double)a->seq_q)
-        return 0;
-    set(values, &forms[SMALL]);
-    return pairs < 0.75 * all && fits(device, a, values) ? SMALL : NOT_TALL;
+    const unsigned narrow = a->band.low > -MASK_FAR ? SMALL : MANY_ROWS;
+    if (pairs >= (double)FEW * (double)a->seq_q || pairs >= 0.75 * all)
+        return rounds_of(device, a, 0) <= LOWER * rounds_of(device, a, NOT_TALL) ? 0 : NOT_TALL;
+    set(values, &forms[narrow]);
+    return fits(device, a, values) ? narrow : NOT_TALL;
 }
 
 /* The first that fits. Of lists, the first whose tiles lie in blocks of the mask, else small ones:

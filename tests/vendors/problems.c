@@ -41,6 +41,7 @@ static const clat_gemm_problem gemm_problems[] = {
     {SQUARE, .dtype = CLAT_F32, .precision = CLAT_PRECISION_NATIVE},
     {SQUARE, .dtype = CLAT_F32, .trans_b = T, .precision = CLAT_PRECISION_NATIVE},
     {SQUARE, .dtype = CLAT_F32, .trans_a = T, .trans_b = T, .precision = CLAT_PRECISION_NATIVE},
+    {SQUARE, .dtype = CLAT_F32, .trans_a = T, .precision = CLAT_PRECISION_NATIVE},
     {SQUARE, .dtype = CLAT_F16, .precision = CLAT_PRECISION_NATIVE},
     {SQUARE, .dtype = CLAT_BF16, .trans_a = T, .precision = CLAT_PRECISION_NATIVE},
 };
