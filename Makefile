@@ -224,7 +224,7 @@ SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage na
 GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm \
     gpu-decode
 MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 fixed:128,16 logsparse:64 \
-    sinks:16,256 prefix:500 documents:7 bigbird:64,3 csr:64,0.15
+    sinks:16,256 prefix:500 documents:7 bigbird:64,3 bslongformer:64,1,1 bswindow:64,3 bsfixed:64,4,1 csr:64,0.15
 CURVES := gemm attention-64 attention-64-causal attention-128 attention-128-causal
 PLOTS := $(CURVES) $(CURVES:%=gpu-%)
 BENCH_FLAGS ?=

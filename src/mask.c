@@ -87,7 +87,8 @@ clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end) {
     return range(out, MASK_KEYS, first, end);
 }
 
-clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t first, int64_t end) {
+static clat_status periodic(clat_mask **out, enum mask_kind kind, int64_t period, int64_t first,
+                            int64_t end) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
     TRY(mask_check_out(out));
@@ -96,13 +97,22 @@ clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t fir
     if (first < 0 || end < first || end > period)
         TRY(status_fail(CLAT_INVALID_MASK, "%" PRId64 " .. %" PRId64 " is no range of a period",
                         first, end));
-    TRY(mask_make(&mask, MASK_PERIODIC));
+    TRY(mask_make(&mask, kind));
     mask->step = period;
     mask->first = first;
     mask->end = end;
     *out = mask;
 out:
     return st;
+}
+
+clat_status clat_mask_periodic_queries(clat_mask **out, int64_t period, int64_t first,
+                                       int64_t end) {
+    return periodic(out, MASK_PERIODIC_QUERIES, period, first, end);
+}
+
+clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t first, int64_t end) {
+    return periodic(out, MASK_PERIODIC_KEYS, period, first, end);
 }
 
 clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset) {
@@ -216,8 +226,8 @@ out:
 
 /* ---- joins */
 
-static clat_status join(clat_mask **out, enum mask_kind kind, size_t count,
-                        const clat_mask *const *masks) {
+clat_status mask_join(clat_mask **out, enum mask_kind kind, size_t count,
+                      const clat_mask *const *masks) {
     clat_status st = CLAT_OK;
     clat_mask *mask = NULL;
     TRY(mask_check_out(out));
@@ -252,11 +262,11 @@ out:
 }
 
 clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks) {
-    return join(out, MASK_ALL, count, masks);
+    return mask_join(out, MASK_ALL, count, masks);
 }
 
 clat_status clat_mask_any(clat_mask **out, size_t count, const clat_mask *const *masks) {
-    return join(out, MASK_ANY, count, masks);
+    return mask_join(out, MASK_ANY, count, masks);
 }
 
 clat_status clat_mask_not(clat_mask **out, const clat_mask *mask) {
@@ -264,7 +274,7 @@ clat_status clat_mask_not(clat_mask **out, const clat_mask *mask) {
     TRY(mask_check_out(out));
     if (mask == NULL)
         TRY(status_fail(CLAT_INVALID_ARGUMENT, "mask is NULL"));
-    TRY(join(out, MASK_NOT, 1, &mask));
+    TRY(mask_join(out, MASK_NOT, 1, &mask));
 out:
     return st;
 }
@@ -283,7 +293,7 @@ clat_status clat_mask_heads(clat_mask **out, uint32_t heads, const uint32_t *of_
             TRY(status_fail(CLAT_INVALID_MASK,
                             "of_head[%" PRIu32 "] is %" PRIu32 ", but count is %zu", h, of_head[h],
                             count));
-    TRY(join(&mask, MASK_HEADS, count, masks));
+    TRY(mask_join(&mask, MASK_HEADS, count, masks));
     if (mask->heads > 1 && mask->heads != heads)
         TRY(status_fail(CLAT_INVALID_MASK,
                         "masks has lists for %" PRIu32 " heads, but heads is %" PRIu32, mask->heads,
@@ -394,7 +404,9 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return mask->first <= i && i < mask->end;
     case MASK_KEYS:
         return mask->first <= j && j < mask->end;
-    case MASK_PERIODIC:
+    case MASK_PERIODIC_QUERIES:
+        return mask->first <= i % mask->step && i % mask->step < mask->end;
+    case MASK_PERIODIC_KEYS:
         return mask->first <= j % mask->step && j % mask->step < mask->end;
     case MASK_STRIDE: /* the remainder of C has the sign of i - j */
         return (i - j) % mask->step == mask->offset ||
@@ -421,6 +433,10 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return !visible(mask->children[0], seq_q, seq_k, head, i, j);
     case MASK_HEADS:
         return visible(mask->children[mask->of_head[head]], seq_q, seq_k, head, i, j);
+    case MASK_BY_BLOCKS:
+        return visible(mask->children[0], mask_count_blocks(seq_q, mask->blocks.block_rows),
+                       mask_count_blocks(seq_k, mask->blocks.block_cols), head,
+                       i / mask->blocks.block_rows, j / mask->blocks.block_cols);
     }
     return false;
 }
@@ -449,6 +465,9 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
     clat_status st = CLAT_OK;
     if (mask == NULL)
         return CLAT_OK;
+    if (mask->kind == MASK_BY_BLOCKS)
+        return mask_check(mask->children[0], mask_count_blocks(seq_q, mask->blocks.block_rows),
+                          mask_count_blocks(seq_k, mask->blocks.block_cols), heads);
     for (size_t c = 0; c < mask->n_children; c++)
         TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
     if (mask->kind == MASK_HEADS && mask->heads != heads)
@@ -470,8 +489,8 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
     }
     if (mask->kind == MASK_BLOCKS) {
         const struct mask_blocks *b = &mask->blocks;
-        const int64_t rows = (seq_q + b->block_rows - 1) / b->block_rows;
-        const int64_t cols = (seq_k + b->block_cols - 1) / b->block_cols;
+        const int64_t rows = mask_count_blocks(seq_q, b->block_rows);
+        const int64_t cols = mask_count_blocks(seq_k, b->block_cols);
         if (b->n_rows != rows)
             TRY(status_fail(CLAT_INVALID_MASK,
                             "mask has n_rows = %" PRIu32 " block rows, but seq_q = %" PRId64
@@ -504,11 +523,16 @@ static uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
     return a;
 }
 
-/* 0: no block term so far. */
+/* 0: no blocks so far. */
 static void grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
-    if (mask->kind == MASK_BLOCKS) {
-        *rows = greatest_common_divisor(mask->blocks.block_rows, *rows);
-        *cols = greatest_common_divisor(mask->blocks.block_cols, *cols);
+    const struct mask_blocks *b = &mask->blocks;
+    if (mask->kind == MASK_BLOCKS || mask->kind == MASK_BY_BLOCKS) {
+        uint32_t inner_rows = 1, inner_cols = 1;
+        if (mask->kind == MASK_BY_BLOCKS)
+            mask_grain(mask->children[0], &inner_rows, &inner_cols);
+        *rows = greatest_common_divisor(b->block_rows * inner_rows, *rows);
+        *cols = greatest_common_divisor(b->block_cols * inner_cols, *cols);
+        return;
     }
     for (size_t c = 0; c < mask->n_children; c++)
         grain(mask->children[c], rows, cols);

@@ -19,6 +19,23 @@ static clat_status check_block_sizes(const struct mask_blocks *b) {
     return CLAT_OK;
 }
 
+clat_status clat_mask_by_blocks(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
+                                const clat_mask *mask) {
+    clat_status st = CLAT_OK;
+    clat_mask *blocks = NULL;
+    const struct mask_blocks sizes = {
+        .block_rows = block_rows, .block_cols = block_cols, .heads = 1};
+    TRY(mask_check_out(out));
+    if (mask == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "mask is NULL"));
+    TRY(check_block_sizes(&sizes));
+    TRY(mask_join(&blocks, MASK_BY_BLOCKS, 1, &mask));
+    blocks->blocks = sizes;
+    *out = blocks;
+out:
+    return st;
+}
+
 static clat_status check_block_row(const struct mask_blocks *b, size_t row) {
     const uint32_t first = b->row_ptr[row], end = b->row_ptr[row + 1];
     for (uint32_t e = first; e < end; e++) {

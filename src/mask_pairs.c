@@ -27,6 +27,11 @@ static unsigned dependence(const clat_mask *mask, const struct query *query, str
         return 0;
     if (mask->kind == MASK_HEADS)
         return dependence(mask->children[mask->of_head[query->head]], query, r);
+    if (mask->kind == MASK_BY_BLOCKS) { /* pairs of a diagonal are in blocks of two */
+        const struct query of_blocks = mask_query_of_blocks(mask, query);
+        joined = dependence(mask->children[0], &of_blocks, mask_region_of_blocks(mask, r));
+        return joined == ON_DISTANCE ? ON_BOTH : joined;
+    }
     for (size_t c = 0; c < mask->n_children; c++)
         joined |= dependence(mask->children[c], query, r);
     if (mask->n_children > 0)
@@ -34,9 +39,9 @@ static unsigned dependence(const clat_mask *mask, const struct query *query, str
     if (mask_band(mask, query->seq_q, query->seq_k, &band) || mask->kind == MASK_STRIDE ||
         mask->kind == MASK_DISTANCES)
         return ON_DISTANCE;
-    if (mask->kind == MASK_KEYS || mask->kind == MASK_PERIODIC)
+    if (mask->kind == MASK_KEYS || mask->kind == MASK_PERIODIC_KEYS)
         return ON_KEY;
-    return mask->kind == MASK_QUERIES ? ON_QUERY : ON_BOTH;
+    return mask->kind == MASK_QUERIES || mask->kind == MASK_PERIODIC_QUERIES ? ON_QUERY : ON_BOTH;
 }
 
 static bool sees(const clat_mask *mask, const struct query *q, int64_t i, int64_t j) {

@@ -9,13 +9,16 @@
  *     window          low, high      i + low <= j <= i + high
  *     global          count
  *     queries, keys   first, end
- *     periodic keys   period, first, end
+ *     periodic ones   period, first, end
  *     stride          step, offset, a multiple of step that makes i - j positive
  *     distances       where the list starts, where it ends
  *     intervals       where the first queries start, and the ends
  *     documents       where each query's number of its document starts, and each key's
  *     heads           for each the number of its mask
  *     blocks          where its row_ptr starts, where its col_idx starts, n_rows
+ *
+ * A mask by blocks asks its own for the numbers of blocks, "((i) / 64)", where others ask for
+ * "(i)".
  *
  * Terms are joined by & and |, not && and ||, which lets i be a vector, and be one in the result;
  * only terms with lists ask for one query at a time.
@@ -51,6 +54,7 @@ struct emitter {
     size_t numbers; /* words of numbers so far */
     size_t lists;   /* words of lists so far, numbers of all terms included */
     int64_t seq_q, seq_k;
+    const char *i, *j; /* the position that is asked for */
 };
 
 static size_t term_numbers(const clat_mask *mask) {
@@ -65,7 +69,8 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_INTERVALS:
     case MASK_DOCUMENTS:
         return 2;
-    case MASK_PERIODIC:
+    case MASK_PERIODIC_QUERIES:
+    case MASK_PERIODIC_KEYS:
     case MASK_STRIDE:
     case MASK_BLOCKS:
         return 3;
@@ -74,6 +79,7 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_ALL:
     case MASK_ANY:
     case MASK_NOT:
+    case MASK_BY_BLOCKS:
         break;
     }
     return 0;
@@ -133,8 +139,8 @@ static void emit_stride(struct emitter *e, const clat_mask *mask) {
     put_number(e, mask->step);
     put_number(e, mask->offset);
     put_number(e, multiple);
-    text_printf(e->source, "(((i) - (j) + (int)words[%zu]) %% (int)words[%zu] == (int)words[%zu])",
-                at + 2, at, at + 1);
+    text_printf(e->source, "((%s - %s + (int)words[%zu]) %% (int)words[%zu] == (int)words[%zu])",
+                e->i, e->j, at + 2, at, at + 1);
 }
 
 /* Words are unsigned: distances are listed from the least possible one on. */
@@ -147,8 +153,8 @@ static void emit_distances(struct emitter *e, const struct mask_distances *d) {
         put_list(e, &from_least, 1);
     }
     text_printf(e->source,
-                "mask_listed(words, words[%zu], words[%zu], (uint)((i) - (j)) + 0x40000000u)", at,
-                at + 1);
+                "mask_listed(words, words[%zu], words[%zu], (uint)(%s - %s) + 0x40000000u)", at,
+                at + 1, e->i, e->j);
 }
 
 static void emit_intervals(struct emitter *e, const struct mask_intervals *v) {
@@ -156,9 +162,9 @@ static void emit_intervals(struct emitter *e, const struct mask_intervals *v) {
     put_number(e, put_list(e, v->first, v->count));
     put_number(e, put_list(e, v->end, v->count));
     text_printf(e->source,
-                "((words[words[%zu] + (uint)(j)] <= (uint)(i)) & "
-                "((uint)(i) < words[words[%zu] + (uint)(j)]))",
-                at, at + 1);
+                "((words[words[%zu] + (uint)%s] <= (uint)%s) & "
+                "((uint)%s < words[words[%zu] + (uint)%s]))",
+                at, e->j, e->i, e->i, at + 1, e->j);
 }
 
 static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
@@ -169,12 +175,39 @@ static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
     text_printf(e->source, "mask_block(words, words[%zu], words[%zu], ", at, at + 1);
     if (b->heads > 1)
         text_printf(e->source, "(uint)(head) * words[%zu] + ", at + 2);
-    text_printf(e->source, "(uint)(i) / %uu, (uint)(j) / %uu)", b->block_rows, b->block_cols);
+    text_printf(e->source, "(uint)%s / %uu, (uint)%s / %uu)", e->i, b->block_rows, e->j,
+                b->block_cols);
 }
 
 /* Of keys, as a vector where i is one. */
-static const char *position_of(const clat_mask *mask) {
-    return mask->kind == MASK_QUERIES ? "(i)" : "((j) + 0 * (i))";
+static void emit_position(struct emitter *e, bool of_key) {
+    if (of_key)
+        text_printf(e->source, "(%s + 0 * (i))", e->j);
+    else
+        text_printf(e->source, "%s", e->i);
+}
+
+static void emit_range(struct emitter *e, const clat_mask *mask, bool of_key) {
+    const size_t at = e->numbers;
+    put_number(e, mask->first);
+    put_number(e, mask->end);
+    text_printf(e->source, "((");
+    emit_position(e, of_key);
+    text_printf(e->source, " >= (int)words[%zu]) & (", at);
+    emit_position(e, of_key);
+    text_printf(e->source, " < (int)words[%zu]))", at + 1);
+}
+
+static void emit_periodic(struct emitter *e, const clat_mask *mask, bool of_key) {
+    const size_t at = e->numbers;
+    put_number(e, mask->step);
+    put_number(e, mask->first);
+    put_number(e, mask->end);
+    text_printf(e->source, "((");
+    emit_position(e, of_key);
+    text_printf(e->source, " %% (int)words[%zu] >= (int)words[%zu]) & (", at, at + 1);
+    emit_position(e, of_key);
+    text_printf(e->source, " %% (int)words[%zu] < (int)words[%zu]))", at, at + 2);
 }
 
 static void emit(struct emitter *e, const clat_mask *mask);
@@ -195,38 +228,48 @@ static void emit_heads(struct emitter *e, const clat_mask *mask) {
     text_printf(e->source, ")");
 }
 
+/* Positions of blocks within blocks are texts that grow. */
+static void emit_by_blocks(struct emitter *e, const clat_mask *mask) {
+    struct text i = {0}, j = {0};
+    const struct emitter outer = *e;
+    text_printf(&i, "(%s / %u)", e->i, mask->blocks.block_rows);
+    text_printf(&j, "(%s / %u)", e->j, mask->blocks.block_cols);
+    e->source->failed |= i.failed || j.failed;
+    e->i = text_string(&i), e->j = text_string(&j);
+    e->seq_q = mask_count_blocks(e->seq_q, mask->blocks.block_rows);
+    e->seq_k = mask_count_blocks(e->seq_k, mask->blocks.block_cols);
+    emit(e, mask->children[0]);
+    e->i = outer.i, e->j = outer.j;
+    e->seq_q = outer.seq_q, e->seq_k = outer.seq_k;
+    text_free(&i);
+    text_free(&j);
+}
+
 static void emit(struct emitter *e, const clat_mask *mask) {
     const size_t at = e->numbers;
     switch (mask->kind) {
     case MASK_CAUSAL:
         put_number(e, mask->alignment == CLAT_CAUSAL_BOTTOM_RIGHT ? e->seq_k - e->seq_q : 0);
-        text_printf(e->source, "((j) <= (i) + (int)words[%zu])", at);
+        text_printf(e->source, "(%s <= %s + (int)words[%zu])", e->j, e->i, at);
         break;
     case MASK_WINDOW:
         put_number(e, -mask->left);
         put_number(e, mask->right);
-        text_printf(e->source, "(((j) >= (i) + (int)words[%zu]) & ((j) <= (i) + (int)words[%zu]))",
-                    at, at + 1);
+        text_printf(e->source, "((%s >= %s + (int)words[%zu]) & (%s <= %s + (int)words[%zu]))",
+                    e->j, e->i, at, e->j, e->i, at + 1);
         break;
     case MASK_GLOBAL:
         put_number(e, mask->count);
-        text_printf(e->source, "(((i) < (int)words[%zu]) | ((j) < (int)words[%zu]))", at, at);
+        text_printf(e->source, "((%s < (int)words[%zu]) | (%s < (int)words[%zu]))", e->i, at, e->j,
+                    at);
         break;
     case MASK_QUERIES:
     case MASK_KEYS:
-        put_number(e, mask->first);
-        put_number(e, mask->end);
-        text_printf(e->source, "((%s >= (int)words[%zu]) & (%s < (int)words[%zu]))",
-                    position_of(mask), at, position_of(mask), at + 1);
+        emit_range(e, mask, mask->kind == MASK_KEYS);
         break;
-    case MASK_PERIODIC:
-        put_number(e, mask->step);
-        put_number(e, mask->first);
-        put_number(e, mask->end);
-        text_printf(e->source,
-                    "((%s %% (int)words[%zu] >= (int)words[%zu]) & "
-                    "(%s %% (int)words[%zu] < (int)words[%zu]))",
-                    position_of(mask), at, at + 1, position_of(mask), at, at + 2);
+    case MASK_PERIODIC_QUERIES:
+    case MASK_PERIODIC_KEYS:
+        emit_periodic(e, mask, mask->kind == MASK_PERIODIC_KEYS);
         break;
     case MASK_STRIDE:
         emit_stride(e, mask);
@@ -240,8 +283,8 @@ static void emit(struct emitter *e, const clat_mask *mask) {
     case MASK_DOCUMENTS:
         put_documents(e, mask->documents.q_starts, mask->documents.count);
         put_documents(e, mask->documents.k_starts, mask->documents.count);
-        text_printf(e->source, "(words[words[%zu] + (uint)(i)] == words[words[%zu] + (uint)(j)])",
-                    at, at + 1);
+        text_printf(e->source, "(words[words[%zu] + (uint)%s] == words[words[%zu] + (uint)%s])", at,
+                    e->i, at + 1, e->j);
         break;
     case MASK_BLOCKS:
         emit_blocks(e, &mask->blocks);
@@ -258,6 +301,9 @@ static void emit(struct emitter *e, const clat_mask *mask) {
         break;
     case MASK_HEADS:
         emit_heads(e, mask);
+        break;
+    case MASK_BY_BLOCKS:
+        emit_by_blocks(e, mask);
         break;
     case MASK_NOT:
         text_printf(e->source, "(");
@@ -280,7 +326,7 @@ clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, 
     if (*words == NULL)
         TRY(status_no_memory(*n_words * sizeof **words));
 
-    struct emitter e = {source, *words, 0, numbers, seq_q, seq_k};
+    struct emitter e = {source, *words, 0, numbers, seq_q, seq_k, "(i)", "(j)"};
     const bool reads = reads_lists(mask);
     if (reads)
         text_append(source, SEARCH, sizeof SEARCH - 1);

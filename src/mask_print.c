@@ -48,9 +48,11 @@ void mask_print(const clat_mask *mask, struct text *out) {
         print_side(mask->end, out);
         text_printf(out, ")");
         break;
-    case MASK_PERIODIC:
-        text_printf(out, "periodic_keys(%" PRId64 ",%" PRId64 ",%" PRId64 ")", mask->step,
-                    mask->first, mask->end);
+    case MASK_PERIODIC_QUERIES:
+    case MASK_PERIODIC_KEYS:
+        text_printf(out, "periodic_%s(%" PRId64 ",%" PRId64 ",%" PRId64 ")",
+                    mask->kind == MASK_PERIODIC_KEYS ? "keys" : "queries", mask->step, mask->first,
+                    mask->end);
         break;
     case MASK_STRIDE:
         text_printf(out, "stride(%" PRId64, mask->step);
@@ -86,6 +88,12 @@ void mask_print(const clat_mask *mask, struct text *out) {
             text_printf(out, c > 0 ? "," : "");
             mask_print(mask->children[c], out);
         }
+        text_printf(out, ")");
+        break;
+    case MASK_BY_BLOCKS:
+        text_printf(out, "by_blocks(%" PRIu32 "x%" PRIu32 ",", mask->blocks.block_rows,
+                    mask->blocks.block_cols);
+        mask_print(mask->children[0], out);
         text_printf(out, ")");
         break;
     case MASK_NOT:

@@ -81,6 +81,17 @@ static bool distances_band(const struct mask_distances *d, struct mask_band *ban
     return d->list[d->count - 1] - d->list[0] == (int64_t)d->count - 1;
 }
 
+/* Bands of blocks are stairs, but for the one of all keys and the one of none. */
+static bool blocks_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
+                        struct mask_band *band) {
+    const uint32_t rows = mask->blocks.block_rows, cols = mask->blocks.block_cols;
+    if (!mask_band(mask->children[0], mask_count_blocks(seq_q, rows),
+                   mask_count_blocks(seq_k, cols), band))
+        return false;
+    return (rows == 1 && cols == 1) || band->low > band->high ||
+           (band->low <= -MASK_FAR && band->high >= MASK_FAR);
+}
+
 /* Where all heads have the same. */
 static bool heads_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
                        struct mask_band *band) {
@@ -113,7 +124,8 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         return range_band(mask, seq_q, band);
     case MASK_KEYS:
         return range_band(mask, seq_k, band);
-    case MASK_PERIODIC:
+    case MASK_PERIODIC_QUERIES:
+    case MASK_PERIODIC_KEYS:
         if (mask->first == mask->end)
             *band = BAND_NONE;
         return mask->first == mask->end || mask->end - mask->first == mask->step;
@@ -133,6 +145,8 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         return mask_band(mask->children[0], seq_q, seq_k, band) && band_complement(band);
     case MASK_HEADS:
         return heads_band(mask, seq_q, seq_k, band);
+    case MASK_BY_BLOCKS:
+        return blocks_band(mask, seq_q, seq_k, band);
     }
     return false;
 }
@@ -178,16 +192,15 @@ static enum cover cover_count(int64_t visible, int64_t all) {
     return visible == 0 ? COVER_EMPTY : visible == all ? COVER_FULL : COVER_PARTIAL;
 }
 
-/* Of the first `count` keys. */
+/* Of the first `count` positions. */
 static int64_t periodic_below(const clat_mask *mask, int64_t count) {
     const int64_t rest =
         mask_min(mask_max(count % mask->step - mask->first, 0), mask->end - mask->first);
     return count / mask->step * (mask->end - mask->first) + rest;
 }
 
-static enum cover cover_periodic(const clat_mask *mask, struct region r) {
-    return cover_count(periodic_below(mask, r.j1 + 1) - periodic_below(mask, r.j0),
-                       r.j1 - r.j0 + 1);
+static enum cover cover_periodic(const clat_mask *mask, int64_t from, int64_t to) {
+    return cover_count(periodic_below(mask, to + 1) - periodic_below(mask, from), to - from + 1);
 }
 
 /* Of the distances in a region, which are all between those of two corners. */
@@ -246,6 +259,16 @@ static enum cover cover_blocks(const struct mask_blocks *b, int64_t head, struct
     return all ? COVER_FULL : any ? COVER_PARTIAL : COVER_EMPTY;
 }
 
+struct query mask_query_of_blocks(const clat_mask *mask, const struct query *q) {
+    return (struct query){mask_count_blocks(q->seq_q, mask->blocks.block_rows),
+                          mask_count_blocks(q->seq_k, mask->blocks.block_cols), q->head};
+}
+
+struct region mask_region_of_blocks(const clat_mask *mask, struct region r) {
+    const int64_t rows = mask->blocks.block_rows, cols = mask->blocks.block_cols;
+    return (struct region){r.i0 / rows, r.i1 / rows, r.j0 / cols, r.j1 / cols};
+}
+
 enum cover mask_cover(const clat_mask *mask, const struct query *query, struct region r) {
     struct mask_band band;
     if (mask_band(mask, query->seq_q, query->seq_k, &band))
@@ -256,8 +279,10 @@ enum cover mask_cover(const clat_mask *mask, const struct query *query, struct r
         return cover_range(mask, r.i0, r.i1);
     if (mask->kind == MASK_KEYS)
         return cover_range(mask, r.j0, r.j1);
-    if (mask->kind == MASK_PERIODIC)
-        return cover_periodic(mask, r);
+    if (mask->kind == MASK_PERIODIC_QUERIES)
+        return cover_periodic(mask, r.i0, r.i1);
+    if (mask->kind == MASK_PERIODIC_KEYS)
+        return cover_periodic(mask, r.j0, r.j1);
     if (mask->kind == MASK_STRIDE)
         return cover_stride(mask, r);
     if (mask->kind == MASK_DISTANCES)
@@ -270,6 +295,10 @@ enum cover mask_cover(const clat_mask *mask, const struct query *query, struct r
         return cover_blocks(&mask->blocks, query->head, r);
     if (mask->kind == MASK_HEADS)
         return mask_cover(mask->children[mask->of_head[query->head]], query, r);
+    if (mask->kind == MASK_BY_BLOCKS) {
+        const struct query of_blocks = mask_query_of_blocks(mask, query);
+        return mask_cover(mask->children[0], &of_blocks, mask_region_of_blocks(mask, r));
+    }
     if (mask->kind == MASK_NOT)
         return opposite(mask_cover(mask->children[0], query, r));
     const enum cover decides = mask->kind == MASK_ALL ? COVER_EMPTY : COVER_FULL;

@@ -19,7 +19,8 @@ enum mask_kind {
     MASK_GLOBAL,
     MASK_QUERIES,
     MASK_KEYS,
-    MASK_PERIODIC,
+    MASK_PERIODIC_QUERIES,
+    MASK_PERIODIC_KEYS,
     MASK_STRIDE,
     MASK_DISTANCES,
     MASK_INTERVALS,
@@ -28,7 +29,8 @@ enum mask_kind {
     MASK_ALL,
     MASK_ANY,
     MASK_NOT,
-    MASK_HEADS
+    MASK_HEADS,
+    MASK_BY_BLOCKS
 };
 
 /* Block CSR; the row_ptr entries of head h start at h * n_rows. */
@@ -64,13 +66,13 @@ struct clat_mask {
     int64_t left, right;  /* window */
     int64_t count;        /* global */
     int64_t first, end;   /* queries, keys, those of a period */
-    int64_t step, offset; /* stride; of periodic keys the period */
+    int64_t step, offset; /* stride; of periodic ones the period */
     struct mask_distances distances;
     struct mask_intervals intervals;
     struct mask_documents documents;
-    struct mask_blocks blocks;
-    uint32_t *of_head; /* heads: the child of each */
-    size_t n_children; /* all, any, not, heads */
+    struct mask_blocks blocks; /* by blocks: only their sizes */
+    uint32_t *of_head;         /* heads: the child of each */
+    size_t n_children;         /* all, any, not, heads, by blocks */
     clat_mask *children[MASK_MAX_CHILDREN];
 };
 
@@ -81,6 +83,10 @@ clat_status mask_check_out(clat_mask **out);
 
 /* A term without its numbers. */
 clat_status mask_make(clat_mask **out, enum mask_kind kind);
+
+/* Of 1 .. MASK_MAX_CHILDREN masks, which it retains. */
+clat_status mask_join(clat_mask **out, enum mask_kind kind, size_t count,
+                      const clat_mask *const *masks);
 
 /* malloc'ed, of one word at least; NULL where memory is exhausted. */
 uint32_t *mask_copy_words(const uint32_t *words, size_t count);
@@ -93,6 +99,11 @@ static inline int64_t mask_min(int64_t a, int64_t b) {
 
 static inline int64_t mask_max(int64_t a, int64_t b) {
     return a > b ? a : b;
+}
+
+/* Blocks of `block` positions, the last of which may be cut off. */
+static inline int64_t mask_count_blocks(int64_t seq, uint32_t block) {
+    return (seq + block - 1) / block;
 }
 
 /* ---- looking up */
@@ -118,6 +129,10 @@ struct region {
 struct query {
     int64_t seq_q, seq_k, head;
 };
+
+/* The same in blocks, whose sizes those of a mask by blocks are. */
+struct query mask_query_of_blocks(const clat_mask *mask, const struct query *query);
+struct region mask_region_of_blocks(const clat_mask *mask, struct region region);
 
 /* May say partial of a join that is full or empty; exact otherwise, and always on one element. */
 enum cover mask_cover(const clat_mask *mask, const struct query *query, struct region region);

@@ -64,6 +64,19 @@ static clat_mask *periodic(int64_t period, int64_t first, int64_t end) {
     return mask;
 }
 
+static clat_mask *periodic_queries(int64_t period, int64_t first, int64_t end) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_periodic_queries(&mask, period, first, end));
+    return mask;
+}
+
+static clat_mask *by_blocks(uint32_t rows, uint32_t cols, clat_mask *pattern) {
+    clat_mask *mask = NULL;
+    assert_ok(clat_mask_by_blocks(&mask, rows, cols, pattern));
+    clat_mask_release(pattern);
+    return mask;
+}
+
 /* 0, and powers of two below 2^count. */
 static clat_mask *log_distances(unsigned count) {
     int64_t distances[32] = {0};
@@ -192,6 +205,7 @@ MAKER(not_window, complement_of(window(4, 6)))
 MAKER(everything, complement_of(global(0)))
 MAKER(periodic, periodic(7, 2, 5))
 MAKER(periodic_all, ANY(periodic(5, 0, 5), periodic(3, 1, 1)))
+MAKER(periodic_queries, periodic_queries(6, 1, 3))
 MAKER(fixed, ALL(causal(CLAT_CAUSAL_TOP_LEFT), ANY(window(4, 0), periodic(8, 6, 8))))
 MAKER(stride, stride(7, 3))
 MAKER(every, stride(1, 0))
@@ -238,6 +252,16 @@ MAKER(blocks, mask_random_blocks(16, 16, seq_q, seq_k, 1, 40))
 MAKER(blocks_odd, mask_random_blocks(5, 9, seq_q, seq_k, 1, 30))
 MAKER(blocks_single, mask_random_blocks(1, 1, seq_q, seq_k, 1, 50))
 MAKER(blocks_heads, mask_random_blocks(16, 8, seq_q, seq_k, 4, 35))
+MAKER(block_windows, by_blocks(8, 4, ANY(window(1, 2), global(1))))
+MAKER(block_stairs, ALL(by_blocks(7, 5, causal(CLAT_CAUSAL_BOTTOM_RIGHT)), keys(2, 90)))
+MAKER(block_fixed, by_blocks(4, 4, ANY(window(2, 0), periodic(4, 3, 4), periodic_queries(4, 3, 4))))
+MAKER(block_blocks, by_blocks(2, 3, ANY(by_blocks(4, 2, window(0, 1)), distances(4), stride(5, 2))))
+MAKER(block_heads, by_blocks(4, 8, by_heads(window(1, 1), stride(2, 1), queries(2, 4))))
+MAKER(block_lists, by_blocks(2, 2,
+                             ANY(mask_random_blocks(3, 2, (seq_q + 1) / 2, (seq_k + 1) / 2, 1, 30),
+                                 documents((seq_q + 1) / 2, (seq_k + 1) / 2))))
+MAKER(block_everything, by_blocks(16, 16, window(CLAT_UNBOUNDED, CLAT_UNBOUNDED)))
+MAKER(single_blocks, by_blocks(1, 1, window(3, 2)))
 MAKER(blocks_causal,
       ALL(mask_random_blocks(16, 16, seq_q, seq_k, 1, 60), causal(CLAT_CAUSAL_TOP_LEFT)))
 MAKER(bigbird, ANY(mask_random_blocks(16, 16, seq_q, seq_k, 1, 10), window(10, 10), global(4)))
@@ -276,6 +300,7 @@ const struct mask_case mask_cases[] = {
     {"everything", make_everything, true, 1},
     {"periodic", make_periodic, false, 1},
     {"periodic_all", make_periodic_all, true, 1},
+    {"periodic_queries", make_periodic_queries, false, 1},
     {"fixed", make_fixed, false, 1},
     {"stride", make_stride, false, 1},
     {"every", make_every, true, 1},
@@ -303,6 +328,14 @@ const struct mask_case mask_cases[] = {
     {"heads_alike", make_heads_alike, true, 4},
     {"bigbird_blocks", make_bigbird_blocks, false, 1},
     {"bigbird_heads", make_bigbird_heads, false, 4},
+    {"block_windows", make_block_windows, false, 1},
+    {"block_stairs", make_block_stairs, false, 1},
+    {"block_fixed", make_block_fixed, false, 1},
+    {"block_blocks", make_block_blocks, false, 1},
+    {"block_heads", make_block_heads, false, 4},
+    {"block_lists", make_block_lists, false, 1},
+    {"block_everything", make_block_everything, true, 1},
+    {"single_blocks", make_single_blocks, true, 1},
     {"two_blocks", make_two_blocks, false, 4},
     {"complement", make_complement, false, 1},
 };

@@ -339,6 +339,9 @@ static void test_print_and_grain(void **state) {
         {"documents_causal", "all(documents(7),causal)", 1, 1},
         {"future", "not(causal)", 1, 1},
         {"blocks_odd", NULL, 5, 9},
+        {"periodic_queries", "periodic_queries(6,1,3)", 1, 1},
+        {"block_windows", "by_blocks(8x4,any(window(1,2),global(1)))", 8, 4},
+        {"block_blocks", NULL, 8, 6},
         {"two_blocks", NULL, 8, 16},
     };
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
@@ -418,10 +421,12 @@ static void check_predicate(cl_program program, size_t n, const struct subject *
 
 static void test_predicates(void **state) {
     (void)state;
+    enum { MOST_CASES = 80 };
     struct text source = {0};
-    struct subject subjects[64];
-    uint32_t *words[64];
-    size_t n_words[64];
+    struct subject subjects[MOST_CASES];
+    uint32_t *words[MOST_CASES];
+    size_t n_words[MOST_CASES];
+    assert_true(n_mask_cases <= MOST_CASES);
     for (size_t n = 0; n < n_mask_cases; n++) {
         struct text predicate = {0};
         struct subject *s = &subjects[n];

@@ -74,8 +74,18 @@ static void test_bad_arguments(void **state) {
     assert_error_names("distances is NULL");
     assert_status(CLAT_INVALID_ARGUMENT, clat_mask_key_intervals(&mask, 1, pointers, NULL));
     assert_error_names("end");
+    assert_status(CLAT_INVALID_MASK, clat_mask_periodic_queries(&mask, 4, 3, 2));
+    assert_error_names("3 .. 2");
     clat_mask *one = NULL;
     assert_ok(clat_mask_window(&one, 1, 1));
+    assert_status(CLAT_INVALID_MASK, clat_mask_by_blocks(&mask, 0, 4, one));
+    assert_error_names("block_rows");
+    assert_status(CLAT_INVALID_MASK, clat_mask_by_blocks(&mask, 4, 1025, one));
+    assert_error_names("block_cols");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_by_blocks(&mask, 4, 4, NULL));
+    assert_error_names("mask is NULL");
+    assert_status(CLAT_INVALID_ARGUMENT, clat_mask_by_blocks(NULL, 4, 4, one));
+    assert_error_names("out is NULL");
     assert_status(CLAT_INVALID_MASK,
                   clat_mask_heads(&mask, 3, pointers, 1, (const clat_mask *const[]){one}));
     assert_error_names("of_head[1]");

@@ -9,11 +9,13 @@ enum { WORD_BYTES = 32, BLOCK_MAX = 1024 };
 #define DOCUMENTS_MAX (1 << 20)
 #define CSR_BLOCKS_MAX ((size_t)1 << 28)
 
-/* "window:128,64" into "window", "128" and "64"; absent words are empty. false: no such form. */
-static bool split(const char *text, char words[3][WORD_BYTES]) {
-    static const char *const ends[] = {":", ",", ""};
-    for (int i = 0; i < 3; i++) {
-        const size_t length = strcspn(text, ends[i]);
+enum { NUMBERS = sizeof((struct mask_spec *)NULL)->number / sizeof(double), WORDS = NUMBERS + 1 };
+
+/* "window:128,64" into "window", "128", "64" and ""; absent words are empty. false: no such form.
+ */
+static bool split(const char *text, char words[WORDS][WORD_BYTES]) {
+    for (int i = 0; i < WORDS; i++) {
+        const size_t length = strcspn(text, i == 0 ? ":" : i + 1 < WORDS ? "," : "");
         if (length >= WORD_BYTES)
             return false;
         memcpy(words[i], text, length);
@@ -30,22 +32,27 @@ enum number { NONE, WHOLE, POSITIVE, BLOCK, SHARE };
 /* The forms, in the order of enum mask_form, with what their numbers are. */
 static const struct {
     const char *name, *usage;
-    enum number first, second;
+    enum number number[NUMBERS];
 } forms[N_MASK_FORMS] = {
-    [MASK_FULL] = {"full", "full", NONE, NONE},
-    [MASK_CAUSAL] = {"causal", "causal", NONE, NONE},
-    [MASK_WINDOW] = {"window", "window:LEFT,RIGHT", WHOLE, WHOLE},
-    [MASK_LONGFORMER] = {"longformer", "longformer:WINDOW,GLOBALS", WHOLE, WHOLE},
-    [MASK_DILATED] = {"dilated", "dilated:WINDOW,STEP", WHOLE, POSITIVE},
-    [MASK_STRIDED] = {"strided", "strided:WINDOW,STEP", WHOLE, POSITIVE},
-    [MASK_FIXED] = {"fixed", "fixed:PERIOD,LAST", POSITIVE, WHOLE},
-    [MASK_LOGSPARSE] = {"logsparse", "logsparse:WINDOW", WHOLE, NONE},
-    [MASK_SINKS] = {"sinks", "sinks:KEYS,WINDOW", WHOLE, WHOLE},
-    [MASK_PREFIX] = {"prefix", "prefix:KEYS", WHOLE, NONE},
-    [MASK_DOCUMENTS] = {"documents", "documents:COUNT", POSITIVE, NONE},
-    [MASK_BIGBIRD] = {"bigbird", "bigbird:BLOCK,RANDOM", BLOCK, WHOLE},
-    [MASK_CSR] = {"csr", "csr:BLOCK,DENSITY", BLOCK, SHARE},
-    [MASK_LONG_ROW] = {"longrow", "longrow:BLOCK", BLOCK, NONE},
+    [MASK_FULL] = {"full", "full", {NONE}},
+    [MASK_CAUSAL] = {"causal", "causal", {NONE}},
+    [MASK_WINDOW] = {"window", "window:LEFT,RIGHT", {WHOLE, WHOLE}},
+    [MASK_LONGFORMER] = {"longformer", "longformer:WINDOW,GLOBALS", {WHOLE, WHOLE}},
+    [MASK_DILATED] = {"dilated", "dilated:WINDOW,STEP", {WHOLE, POSITIVE}},
+    [MASK_STRIDED] = {"strided", "strided:WINDOW,STEP", {WHOLE, POSITIVE}},
+    [MASK_FIXED] = {"fixed", "fixed:PERIOD,LAST", {POSITIVE, WHOLE}},
+    [MASK_LOGSPARSE] = {"logsparse", "logsparse:WINDOW", {WHOLE}},
+    [MASK_SINKS] = {"sinks", "sinks:KEYS,WINDOW", {WHOLE, WHOLE}},
+    [MASK_PREFIX] = {"prefix", "prefix:KEYS", {WHOLE}},
+    [MASK_DOCUMENTS] = {"documents", "documents:COUNT", {POSITIVE}},
+    [MASK_BIGBIRD] = {"bigbird", "bigbird:BLOCK,RANDOM", {BLOCK, WHOLE}},
+    [MASK_BLOCK_LONGFORMER] = {"bslongformer",
+                               "bslongformer:BLOCK,WINDOW,GLOBALS",
+                               {BLOCK, WHOLE, WHOLE}},
+    [MASK_BLOCK_WINDOW] = {"bswindow", "bswindow:BLOCK,WINDOW", {BLOCK, WHOLE}},
+    [MASK_BLOCK_FIXED] = {"bsfixed", "bsfixed:BLOCK,PERIOD,LAST", {BLOCK, POSITIVE, WHOLE}},
+    [MASK_CSR] = {"csr", "csr:BLOCK,DENSITY", {BLOCK, SHARE}},
+    [MASK_LONG_ROW] = {"longrow", "longrow:BLOCK", {BLOCK}},
 };
 
 /* A number of that kind; none at all where there is to be none. */
@@ -62,19 +69,20 @@ static bool parse_number(const char *text, enum number kind, double *out) {
     return true;
 }
 
-static bool parse_words(char words[3][WORD_BYTES], struct mask_spec *out) {
+static bool parse_words(char words[WORDS][WORD_BYTES], struct mask_spec *out) {
     for (int form = 0; form < N_MASK_FORMS; form++)
         if (strcmp(words[0], forms[form].name) == 0) {
+            bool good = true;
             out->form = (enum mask_form)form;
-            return parse_number(words[1], forms[form].first, &out->first) &&
-                   parse_number(words[2], forms[form].second, &out->second) &&
-                   (form != MASK_DOCUMENTS || out->first <= DOCUMENTS_MAX);
+            for (int n = 0; n < NUMBERS; n++)
+                good = good && parse_number(words[n + 1], forms[form].number[n], &out->number[n]);
+            return good && (form != MASK_DOCUMENTS || out->number[0] <= DOCUMENTS_MAX);
         }
     return false;
 }
 
 const char *mask_spec_usage(void) {
-    static char text[320];
+    static char text[480];
     size_t used = 0;
     for (int form = 0; form < N_MASK_FORMS && used < sizeof text; form++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", form ? ", " : "",
@@ -83,16 +91,16 @@ const char *mask_spec_usage(void) {
 }
 
 bool mask_spec_parse(const char *text, struct mask_spec *out) {
-    char words[3][WORD_BYTES];
+    char words[WORDS][WORD_BYTES];
     *out = (struct mask_spec){0};
     return (split(text, words) && parse_words(words, out)) ||
-           tool_error("--mask takes %s, in whole numbers up to 2^30, STEP from 1, COUNT from 1 to "
-                      "2^20, BLOCK from 1 to %d, DENSITY from 0 to 1, not \"%s\"",
+           tool_error("--mask takes %s, in whole numbers up to 2^30, STEP and PERIOD from 1, COUNT "
+                      "from 1 to 2^20, BLOCK from 1 to %d, DENSITY from 0 to 1, not \"%s\"",
                       mask_spec_usage(), BLOCK_MAX, text);
 }
 
 static size_t block_of(const struct mask_spec *spec) {
-    return (size_t)spec->first;
+    return (size_t)spec->number[0];
 }
 
 static size_t count_blocks(const struct mask_spec *spec, size_t length) {
@@ -100,7 +108,7 @@ static size_t count_blocks(const struct mask_spec *spec, size_t length) {
 }
 
 bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k) {
-    if (forms[spec->form].first != BLOCK)
+    if (spec->form != MASK_CSR && spec->form != MASK_LONG_ROW && spec->form != MASK_BIGBIRD)
         return true;
     const size_t n_rows = count_blocks(spec, seq_q), n_cols = count_blocks(spec, seq_k);
     return (n_rows < CSR_BLOCKS_MAX && n_cols < CSR_BLOCKS_MAX / (n_rows + 1)) ||
@@ -112,10 +120,9 @@ bool mask_spec_fits(const struct mask_spec *spec, size_t seq_q, size_t seq_k) {
 
 const char *mask_spec_print(char *text, size_t size, const struct mask_spec *spec) {
     size_t used = (size_t)snprintf(text, size, "%s", forms[spec->form].name);
-    if (forms[spec->form].first != NONE && used < size)
-        used += (size_t)snprintf(text + used, size - used, ":%.15g", spec->first);
-    if (forms[spec->form].second != NONE && used < size)
-        snprintf(text + used, size - used, ",%.15g", spec->second);
+    for (int n = 0; n < NUMBERS && forms[spec->form].number[n] != NONE && used < size; n++)
+        used +=
+            (size_t)snprintf(text + used, size - used, "%c%.15g", n ? ',' : ':', spec->number[n]);
     return text;
 }
 
@@ -155,7 +162,7 @@ static clat_status create_csr(clat_mask **out, const struct mask_spec *spec, siz
     if (!row_ptr || !col_idx || !taken)
         goto out;
     uint64_t random = 20;
-    const double per_row = spec->second * n_cols;
+    const double per_row = spec->number[1] * n_cols;
     for (uint32_t r = 0; r < n_rows; r++) {
         /* Rounded sums rather than rounded rows, so that the whole has the density asked for. */
         uint32_t wanted =
@@ -246,14 +253,20 @@ static clat_status create_strided(clat_mask **out, int64_t window, int64_t step)
     return create_causal(out, st, part);
 }
 
-static clat_status create_fixed(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
-                                size_t seq_k) {
-    const int64_t period = (int64_t)spec->first, last = (int64_t)spec->second;
-    clat_mask *own = NULL, *summary = NULL, *part = NULL;
+/* The own period, and the last keys of each. */
+static clat_status create_summary(clat_mask **out, int64_t period, int64_t last, size_t seq_q,
+                                  size_t seq_k) {
+    clat_mask *own = NULL, *summary = NULL;
     clat_status st = create_periods(&own, (size_t)period, seq_q, seq_k);
     if (st == CLAT_OK)
         st = clat_mask_periodic_keys(&summary, period, last < period ? period - last : 0, period);
-    st = create_join(&part, false, st, own, summary);
+    return create_join(out, false, st, own, summary);
+}
+
+static clat_status create_fixed(clat_mask **out, int64_t period, int64_t last, size_t seq_q,
+                                size_t seq_k) {
+    clat_mask *part = NULL;
+    const clat_status st = create_summary(&part, period, last, seq_q, seq_k);
     return create_causal(out, st, part);
 }
 
@@ -290,13 +303,37 @@ static clat_status create_bigbird(clat_mask **out, const struct mask_spec *spec,
                                   size_t seq_k) {
     enum { WINDOW = 3, SEED = 20 };
     return clat_mask_bigbird(out, (uint32_t)block_of(spec), (uint32_t)count_blocks(spec, seq_q),
-                             (uint32_t)count_blocks(spec, seq_k), 1, WINDOW, (uint32_t)spec->second,
-                             SEED);
+                             (uint32_t)count_blocks(spec, seq_k), 1, WINDOW,
+                             (uint32_t)spec->number[1], SEED);
+}
+
+/* A pattern of blocks, which is given up, if it was made. */
+static clat_status create_blocks(clat_mask **out, const struct mask_spec *spec, clat_status st,
+                                 clat_mask *pattern) {
+    if (st == CLAT_OK)
+        st = clat_mask_by_blocks(out, (uint32_t)block_of(spec), (uint32_t)block_of(spec), pattern);
+    clat_mask_release(pattern);
+    return st;
+}
+
+static clat_status create_block_form(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
+                                     size_t seq_k) {
+    const int64_t second = (int64_t)spec->number[1], third = (int64_t)spec->number[2];
+    clat_mask *pattern = NULL;
+    clat_status st;
+    if (spec->form == MASK_BLOCK_LONGFORMER)
+        st = create_longformer(&pattern, second, third);
+    else if (spec->form == MASK_BLOCK_WINDOW)
+        st = clat_mask_window(&pattern, second, 0);
+    else
+        st = create_summary(&pattern, second, third, count_blocks(spec, seq_q),
+                            count_blocks(spec, seq_k));
+    return create_blocks(out, spec, st, pattern);
 }
 
 clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size_t seq_q,
                              size_t seq_k) {
-    const int64_t first = (int64_t)spec->first, second = (int64_t)spec->second;
+    const int64_t first = (int64_t)spec->number[0], second = (int64_t)spec->number[1];
     *out = NULL;
     switch (spec->form) {
     case MASK_CAUSAL:
@@ -310,7 +347,7 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
     case MASK_STRIDED:
         return create_strided(out, first, second);
     case MASK_FIXED:
-        return create_fixed(out, spec, seq_q, seq_k);
+        return create_fixed(out, first, second, seq_q, seq_k);
     case MASK_LOGSPARSE:
         return create_logsparse(out, first);
     case MASK_SINKS:
@@ -321,6 +358,10 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
         return create_documents(out, (size_t)first, seq_q, seq_k);
     case MASK_BIGBIRD:
         return create_bigbird(out, spec, seq_q, seq_k);
+    case MASK_BLOCK_LONGFORMER:
+    case MASK_BLOCK_WINDOW:
+    case MASK_BLOCK_FIXED:
+        return create_block_form(out, spec, seq_q, seq_k);
     case MASK_CSR:
     case MASK_LONG_ROW:
         return create_csr(out, spec, seq_q, seq_k);

@@ -162,8 +162,8 @@ static bool enqueue_softmax(struct state *state) {
     if (spec->mask.form == MASK_CAUSAL) {
         right = 0;
     } else if (spec->mask.form == MASK_WINDOW) {
-        left = (int64_t)spec->mask.first;
-        right = (int64_t)spec->mask.second;
+        left = (int64_t)spec->mask.number[0];
+        right = (int64_t)spec->mask.number[1];
     }
     return softmax_enqueue(&state->softmax, state->queue, state->score_buffer,
                            spec->batch * spec->heads * spec->seq_q, spec->seq_q, spec->seq_k, left,

@@ -95,8 +95,8 @@ static void close_state(void *opaque) {
 
 /* Keys first .. last - 1 are those that query `i` sees. */
 static void visible_keys(const struct spec *spec, size_t i, size_t *first, size_t *last) {
-    const size_t n = spec->seq_k, left = (size_t)spec->mask.first;
-    const size_t right = (size_t)spec->mask.second;
+    const size_t n = spec->seq_k, left = (size_t)spec->mask.number[0];
+    const size_t right = (size_t)spec->mask.number[1];
     *first = 0;
     *last = n;
     if (spec->mask.form == MASK_CAUSAL) {

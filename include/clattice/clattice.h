@@ -328,9 +328,12 @@ CLAT_API clat_status clat_mask_global(clat_mask **out, int64_t count);
 CLAT_API clat_status clat_mask_queries(clat_mask **out, int64_t first, int64_t end);
 CLAT_API clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end);
 
-/* first <= j mod period < end, 0 <= first <= end <= period <= 2^30: of each period the same keys.
- * Fixed attention (Sparse Transformer) is all of causal and any of documents of one period each and
- * the last keys of every period. */
+/* first <= i mod period < end, and first <= j mod period < end, with 0 <= first <= end <= period <=
+ * 2^30: of each period the same queries see all keys, or the same keys are seen by all. Fixed
+ * attention (Sparse Transformer) is all of causal and any of documents of one period each and the
+ * last keys of every period. */
+CLAT_API clat_status clat_mask_periodic_queries(clat_mask **out, int64_t period, int64_t first,
+                                                int64_t end);
 CLAT_API clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t first,
                                              int64_t end);
 
@@ -380,6 +383,17 @@ CLAT_API clat_status clat_mask_block_csr(clat_mask **out, uint32_t block_rows, u
 CLAT_API clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t n_rows,
                                        uint32_t n_cols, uint32_t heads, uint32_t window,
                                        uint32_t random, uint64_t seed);
+
+/*
+ * `mask` as a pattern of blocks of `block_rows` queries x `block_cols` keys, 1 .. 1024 a side:
+ * query i sees key j when `mask` lets block i / block_rows see block j / block_cols. All of its
+ * positions and lengths are numbers of blocks; the last blocks may be cut off. A sliding window of
+ * blocks is this of a window, BigBird's pattern without random blocks this of any(window, global).
+ * Works for any length, and with blocks that tiles fit into no tile is partial. Counts as one
+ * level.
+ */
+CLAT_API clat_status clat_mask_by_blocks(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
+                                         const clat_mask *mask);
 
 /* Joins 1 .. 8 masks, which stay the caller's. At most 16 levels and 64 terms in all. */
 CLAT_API clat_status clat_mask_all(clat_mask **out, size_t count, const clat_mask *const *masks);
