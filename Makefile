@@ -220,13 +220,13 @@ bench: setup ## build and run the default benchmarks
 # One suite each, its results kept, then put into the document: SUITES=decode for one of them. The
 # suites of GPUs have a card of their own, and that its own line of the document.
 SUITES ?= gemm-square gemm-f64 gemm-clblast gemm-sizes skinny batched storage native \
-    attention-table sparse-cpu decode overhead
+    attention-table sparse decode overhead
 GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-tf32-mma gpu-sgemm \
-    gpu-decode
+    gpu-sparse gpu-decode
 MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 fixed:128,16 logsparse:64 \
     sinks:16,256 prefix:500 documents:7 bigbird:64,3 bslongformer:64,1,1 bswindow:64,3 bsfixed:64,4,1 csr:64,0.15
 CURVES := gemm attention-64 attention-64-causal attention-128 attention-128-causal
-PLOTS := $(CURVES) $(CURVES:%=gpu-%)
+PLOTS := $(CURVES) $(CURVES:%=gpu-%) sparse
 BENCH_FLAGS ?=
 TORCH_FLAGS ?=
 RESULTS ?= docs/benchmarks

@@ -98,7 +98,7 @@ static char *make_notes(void) {
     if (!file)
         return NULL;
     fputs("OP is gemm, attention or mha; problem options describe one problem of it. Otherwise a "
-          "suite\nruns: gemm, attention, mha, sparse, all; without a word, default: ten problems, "
+          "suite\nruns: gemm, attention, mha, masks, all; without a word, default: ten problems, "
           "about half a minute once compiled. Suites with peers of their own:\n\n",
           file);
     suite_list(file);

@@ -1,14 +1,16 @@
 #include "publish.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { PLOT_SUITES = 2 };
 
-/* Rate over size: one plot for each kind of problem, out of one or two suites. */
+/* Rate over size, or time over density, where x is NULL: one plot for each kind of problem, out of
+ * one or two suites. */
 static const struct plot {
     const char *name, *suites[PLOT_SUITES], *title;
     const char *begins;      /* names of its rows do; of GEMM, only square ones */
-    const char *x, *x_label; /* key of the problem */
+    const char *x, *x_label; /* key of the problem; NULL: the share of its csr mask's blocks */
     json_int_t head_dim;     /* attention: only this, and no grouped heads */
     const char *mask;
 } plots[] = {
@@ -54,12 +56,28 @@ static const struct plot {
      128, "full"},
     {"gpu-attention-128-causal", GPU_ATTENTION, "attention, f16, 16384 tokens, D = 128, causal",
      "attn f16", KEYS, 128, "causal"},
+    {"sparse",
+     {"sparse"},
+     "attention, f32, 4 heads, 8192 keys, D = 64, random blocks of 128",
+     "attn f32",
+     NULL,
+     "share of blocks",
+     64,
+     "csr:128,"},
+    {"gpu-sparse",
+     {"gpu-sparse"},
+     "attention, f16, 16 heads, 16384 keys, D = 128, random blocks of 128",
+     "attn f16",
+     NULL,
+     "share of blocks",
+     128,
+     "csr:128,"},
 };
 enum { N_PLOTS = sizeof plots / sizeof plots[0] };
 
 const char plot_names[] =
-    "gemm, attention-64, attention-64-causal, attention-128, attention-128-causal, and the same "
-    "with gpu- before it";
+    "gemm, attention-64, attention-64-causal, attention-128, attention-128-causal, sparse, and the "
+    "same with gpu- before it";
 
 static const struct plot *find(const char *name) {
     for (size_t i = 0; i < N_PLOTS; i++)
@@ -76,6 +94,12 @@ static json_int_t integer(const json_t *object, const char *key) {
     return json_integer_value(json_object_get(object, key));
 }
 
+/* Over density, the masks that begin so. */
+static bool has_mask(const struct plot *plot, const char *mask) {
+    const size_t length = strlen(plot->mask) + (plot->x ? 1 : 0);
+    return mask && strncmp(mask, plot->mask, length) == 0;
+}
+
 static bool belongs(const struct plot *plot, const struct result *row) {
     const char *mask = json_string_value(json_object_get(row->problem, "mask"));
     if (strncmp(row->name, plot->begins, strlen(plot->begins)) != 0)
@@ -83,8 +107,7 @@ static bool belongs(const struct plot *plot, const struct result *row) {
     if (!plot->mask)
         return integer(row->problem, "m") == integer(row->problem, "n") &&
                integer(row->problem, "n") == integer(row->problem, "k");
-    return mask && strcmp(mask, plot->mask) == 0 &&
-           integer(row->problem, "head_dim") == plot->head_dim &&
+    return has_mask(plot, mask) && integer(row->problem, "head_dim") == plot->head_dim &&
            integer(row->problem, "kv_heads") == integer(row->problem, "heads");
 }
 
@@ -117,7 +140,14 @@ static bool find_sources(struct sources *out, const struct plot *plot,
     return true;
 }
 
-/* A block of data for gnuplot: size and rate of ours, or of a peer. */
+static double x_of(const struct plot *plot, const struct result *row) {
+    if (plot->x)
+        return (double)integer(row->problem, plot->x);
+    const char *mask = json_string_value(json_object_get(row->problem, "mask"));
+    return strtod(mask + strlen(plot->mask), NULL);
+}
+
+/* A block of data for gnuplot: what is on both axes for ours, or for a peer. */
 static size_t print_series(FILE *file, const struct plot *plot, const struct sources *sources,
                            unsigned series, const char *peer) {
     size_t points = 0;
@@ -129,8 +159,8 @@ static size_t print_series(FILE *file, const struct plot *plot, const struct sou
             const double ratio = !peer ? 1 : at < 0 ? 0 : row->peers[at].ratio;
             if (!belongs(plot, row) || !(ratio > 0))
                 continue;
-            fprintf(file, "%lld %.6g\n", (long long)integer(row->problem, plot->x),
-                    row->gflops / ratio);
+            fprintf(file, "%.6g %.6g\n", x_of(plot, row),
+                    plot->x ? row->gflops / ratio : row->ms * ratio);
             points++;
         }
     fputs("END\n", file);
@@ -142,6 +172,11 @@ static bool is_limit(const char *peer) {
     return strcmp(peer, "peak") == 0 || strcmp(peer, "gemm") == 0;
 }
 
+/* Of the same problem: its work, or its time where that is drawn. */
+static bool is_drawn(const struct plot *plot, const char *peer) {
+    return plot->x || strcmp(peer, "dense") == 0;
+}
+
 bool plot_print(FILE *file, const char *name, const struct results *results, size_t count) {
     const struct plot *plot = find(name);
     struct sources sources;
@@ -151,20 +186,28 @@ bool plot_print(FILE *file, const char *name, const struct results *results, siz
     if (print_series(file, plot, &sources, 0, NULL) == 0)
         return tool_error("the results hold nothing for the plot %s", name);
     for (unsigned p = 0; p < sources.n_peers; p++)
-        drawn[p] = print_series(file, plot, &sources, p + 1, sources.peers[p]) > 0;
+        drawn[p] = is_drawn(plot, sources.peers[p]) &&
+                   print_series(file, plot, &sources, p + 1, sources.peers[p]) > 0;
     fprintf(file,
             "set terminal svg size 760,480 dynamic background rgb 'white' font 'sans-serif,13'\n"
             "set title '%s' noenhanced\n"
             "set xlabel '%s' noenhanced\n"
-            "set ylabel 'GFLOP/s'\n"
-            "set logscale x 2\nset yrange [0:*]\nset grid\nset key outside right noenhanced\n"
+            "set ylabel '%s'\n%s"
+            "set yrange [0:*]\nset grid\nset key outside right noenhanced\n"
             "plot $series0 smooth unique with linespoints lw 3 pt 7 title 'clattice'",
-            plot->title, plot->x_label);
+            plot->title, plot->x_label, plot->x ? "GFLOP/s" : "ms",
+            plot->x ? "set logscale x 2\n" : "set xrange [0:1]\n");
     for (unsigned p = 0; p < sources.n_peers; p++)
         if (drawn[p])
             fprintf(file, ", $series%u smooth unique with linespoints lw 1.5 pt %u %s title '%s'",
                     p + 1, p + 4, is_limit(sources.peers[p]) ? "dt 2 lc rgb 'gray40'" : "",
                     sources.peers[p]);
+    for (unsigned p = 0; p < sources.n_peers; p++)
+        if (drawn[p] && !plot->x) /* what it would take if time went with density */
+            fprintf(file,
+                    ", $series%u using 1:($1*$2) smooth unique with lines lw 1.5 dt 2 lc rgb "
+                    "'gray40' title 'ideal'",
+                    p + 1);
     fputc('\n', file);
     return true;
 }

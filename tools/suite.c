@@ -34,6 +34,19 @@ struct spec suite_mha(size_t batch, size_t heads, size_t kv_heads, size_t seq, s
     return spec;
 }
 
+size_t suite_add_densities(struct spec *out, struct spec base) {
+    static const char *const masks[] = {"csr:128,0.02", "csr:128,0.05", "csr:128,0.1",
+                                        "csr:128,0.2",  "csr:128,0.3",  "csr:128,0.5",
+                                        "csr:128,0.7",  "csr:128,0.9",  "csr:128,1"};
+    enum { COUNT = sizeof masks / sizeof masks[0] };
+    for (size_t i = 0; i < COUNT; i++) {
+        out[i] = base;
+        mask_spec_parse(masks[i], &out[i].mask);
+        out[i].group = "over density";
+    }
+    return COUNT;
+}
+
 static const char *const transposes[] = {"NN", "NT", "TN", "TT"};
 
 static size_t gemm(struct spec *out) {
@@ -72,7 +85,7 @@ static size_t mha(struct spec *out) {
     return n;
 }
 
-static size_t sparse(struct spec *out) {
+static size_t masks(struct spec *out) {
     size_t n = 0;
     out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "longformer:128,16");
     out[n++] = suite_attention(CLAT_F32, 1, 8, 8, 4096, 64, "csr:64,0.1");
@@ -99,13 +112,13 @@ static size_t all(struct spec *out) {
     size_t n = gemm(out);
     n += attention(out + n);
     n += mha(out + n);
-    n += sparse(out + n);
+    n += masks(out + n);
     return n;
 }
 
 static const struct suite suites[] = {
     {.name = "gemm", .fill = gemm},     {.name = "attention", .fill = attention},
-    {.name = "mha", .fill = mha},       {.name = "sparse", .fill = sparse},
+    {.name = "mha", .fill = mha},       {.name = "masks", .fill = masks},
     {.name = "default", .fill = usual}, {.name = "all", .fill = all}};
 enum { N_SUITES = sizeof suites / sizeof suites[0] };
 

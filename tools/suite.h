@@ -37,6 +37,9 @@ struct spec suite_attention(clat_dtype dtype, size_t batch, size_t heads, size_t
 struct spec suite_mha(size_t batch, size_t heads, size_t kv_heads, size_t seq, size_t head_dim,
                       const char *mask);
 
+/* `base` with random blocks of 128 x 128, in shares from 0.02 to 1. Gives how many. */
+size_t suite_add_densities(struct spec *out, struct spec base);
+
 /* The problems that the words and options of a command line ask for: the one that the options
  * describe, else the suite `word`. Gives how many, or reports and gives 0. */
 size_t suite_from_options(struct spec out[SUITE_MAX], const char *word,

@@ -145,18 +145,26 @@ static size_t attention_table(struct spec *out) {
     return n;
 }
 
-static size_t sparse_cpu(struct spec *out) {
-    static const char *const masks[] = {"window:255,0",      "window:128,128", "causal",
-                                        "longformer:128,16", "csr:64,0.1",     "longrow:64"};
-    size_t n = 0;
-    for (size_t d = 64; d <= 128; d *= 2)
-        for (size_t i = 0; i < LENGTH(masks); i++) {
-            out[n] = suite_attention(CLAT_F32, 1, 8, 8, 8192, d, masks[i]);
-            out[n++].group = i < 2 ? "windows" : "lists and causal";
-        }
-    /* With one head there is less to share among cores. */
-    for (size_t i = 2; i < LENGTH(masks); i++) {
-        out[n] = suite_attention(CLAT_F32, 1, 1, 1, 8192, 64, masks[i]);
+/* Shares of blocks for the curve of time over density, then patterns. With one head there is less
+ * to share among cores. */
+static size_t sparse(struct spec *out) {
+    static const char *const patterns[] = {
+        "window:255,0",        "window:128,128", "causal",      "longformer:128,16",
+        "bslongformer:64,1,1", "bigbird:64,3",   "documents:8", "strided:128,128",
+        "logsparse:128",       "csr:64,0.1",     "longrow:64"};
+    static const char *const few[] = {"window:255,0", "causal", "longformer:128,16", "csr:64,0.1",
+                                      "longrow:64"};
+    size_t n = suite_add_densities(out, suite_attention(CLAT_F32, 1, 4, 4, 8192, 64, "full"));
+    for (size_t i = 0; i < LENGTH(patterns); i++) {
+        out[n] = suite_attention(CLAT_F32, 1, 8, 8, 8192, 64, patterns[i]);
+        out[n++].group = i < 2 ? "windows" : "lists and causal";
+    }
+    for (size_t i = 0; i < LENGTH(few); i++) {
+        out[n] = suite_attention(CLAT_F32, 1, 8, 8, 8192, 128, few[i]);
+        out[n++].group = i < 1 ? "windows" : "lists and causal";
+    }
+    for (size_t i = 1; i < LENGTH(few); i++) {
+        out[n] = suite_attention(CLAT_F32, 1, 1, 1, 8192, 64, few[i]);
         out[n++].group = "one head";
     }
     return n;
@@ -191,7 +199,7 @@ const struct suite suites_cpu[] = {
     {"native", "bf16 by the CPU's own dot products or tiles", native, "f32,onednn", 0.8},
     {"attention-table", "lengths, head dimensions, causal, grouped heads", attention_table,
      "gemm,unfused-openblas", 0.4},
-    {"sparse-cpu", "windows, block lists, skewed lists", sparse_cpu, "gemm,tiles", 1},
+    {"sparse", "lists of blocks over density, every pattern", sparse, "dense,tiles,gemm", 1},
     {"decode", "one query and a long past", decode, "stream,read,unfused-openblas", 1},
     {0},
 };

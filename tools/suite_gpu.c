@@ -145,6 +145,20 @@ static size_t gpu_decode(struct spec *out) {
     return n;
 }
 
+static size_t gpu_sparse(struct spec *out) {
+    static const char *const patterns[] = {"window:255,0",         "window:1023,0",
+                                           "longformer:128,64",    "bigbird:64,3",
+                                           "bslongformer:128,1,1", "documents:8"};
+    size_t n = suite_add_densities(out, suite_attention(CLAT_F16, 1, 16, 16, 16384, 128, "full"));
+    for (size_t i = 0; i < LENGTH(patterns); i++) {
+        out[n] = suite_attention(CLAT_F16, 1, 16, 16, 16384, 128, patterns[i]);
+        out[n++].group = "patterns";
+    }
+    for (size_t i = 0; i < n; i++)
+        out[i].precision = CLAT_PRECISION_NATIVE;
+    return n;
+}
+
 const struct suite suites_gpu[] = {
     {"gpu-gemm", "f16 and bf16 2048 to 8192, all transposes", gpu_gemm, "cublas", 1},
     {"gpu-gemm-sizes", "f16 and bf16, small, uneven and odd sizes", gpu_gemm_sizes, "cublas", 1},
@@ -156,6 +170,7 @@ const struct suite suites_gpu[] = {
     {"gpu-sgemm", "SGEMM 1024 to 8192, all transposes", gpu_sgemm, "cublas,clblast", 1},
     {"gpu-attention", "f16 and bf16, 2048 to 16384 keys, full and causal", gpu_attention, "gemm",
      1},
+    {"gpu-sparse", "lists of blocks over density, and patterns", gpu_sparse, "dense,tiles", 0.5},
     {"gpu-decode", "one query, 32 heads that share 8, and a long past", gpu_decode, "copy", 0.5},
     {0},
 };

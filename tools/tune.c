@@ -53,7 +53,7 @@ int command_tune(int argc, char **argv) {
                  "before it\nis timed. Writes the device's config file, which later runs use.",
         .notes = "Without a problem it tunes the suite `default`. Suites as for `bench`: gemm, "
                  "attention, mha, "
-                 "sparse, default, all, and those that `clattice help bench` lists.",
+                 "masks, default, all, and those that `clattice help bench` lists.",
         .max_words = 1,
         .args = args,
         .n_args = sizeof args / sizeof args[0]};
