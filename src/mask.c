@@ -473,11 +473,17 @@ clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
     if (mask->kind == MASK_HEADS && mask->heads != heads)
         TRY(status_fail(CLAT_INVALID_MASK, "mask is for %" PRIu32 " heads, but heads is %" PRId64,
                         mask->heads, heads));
-    if (mask->kind == MASK_STRIDE && seq_q + seq_k + mask->step > INT32_MAX)
+    if (mask->kind == MASK_STRIDE && seq_q + seq_k + mask->step > MASK_FAR)
         TRY(status_fail(CLAT_INVALID_MASK,
                         "mask has step %" PRId64 ", which with seq_q = %" PRId64
-                        " and seq_k = %" PRId64 " is beyond 31 bits",
+                        " and seq_k = %" PRId64 " is beyond 2^30",
                         mask->step, seq_q, seq_k));
+    if ((mask->kind == MASK_PERIODIC_QUERIES && seq_q > MASK_FAR) ||
+        (mask->kind == MASK_PERIODIC_KEYS && seq_k > MASK_FAR))
+        TRY(status_fail(CLAT_INVALID_MASK,
+                        "mask has a period, for positions below 2^30, but seq_q is %" PRId64
+                        " and seq_k %" PRId64,
+                        seq_q, seq_k));
     if (mask->kind == MASK_INTERVALS && mask->intervals.count != seq_k)
         TRY(status_fail(CLAT_INVALID_MASK,
                         "mask has intervals for %" PRIu32 " keys, but seq_k is %" PRId64,

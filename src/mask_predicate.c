@@ -9,9 +9,9 @@
  *     window          low, high      i + low <= j <= i + high
  *     global          count
  *     queries, keys   first, end
- *     periodic ones   period, first, end
- *     stride          step, offset, a multiple of step that makes i - j positive
- *     distances       where the list starts, where it ends
+ *     periodic ones   period, and for division by it a factor and a shift; first, end
+ *     stride          step, factor, shift; offset, a multiple of step that makes i - j positive
+ *     distances       where their bits start, one for each distance; the least, negated
  *     intervals       where the first queries start, and the ends
  *     documents       where each query's number of its document starts, and each key's
  *     heads           for each the number of its mask
@@ -69,11 +69,12 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_INTERVALS:
     case MASK_DOCUMENTS:
         return 2;
+    case MASK_BLOCKS:
+        return 3;
     case MASK_PERIODIC_QUERIES:
     case MASK_PERIODIC_KEYS:
     case MASK_STRIDE:
-    case MASK_BLOCKS:
-        return 3;
+        return 5;
     case MASK_HEADS:
         return mask->heads;
     case MASK_ALL:
@@ -85,14 +86,20 @@ static size_t term_numbers(const clat_mask *mask) {
     return 0;
 }
 
+/* Of the bits of all distances from 1 - seq_k to seq_q - 1. */
+static size_t distance_words(int64_t seq_q, int64_t seq_k) {
+    return (size_t)((seq_q + seq_k) / 32 + 1);
+}
+
 /* Words of numbers and of lists in a whole mask. */
-static void count_words(const clat_mask *mask, size_t *numbers, size_t *lists) {
+static void count_words(const clat_mask *mask, int64_t seq_q, int64_t seq_k, size_t *numbers,
+                        size_t *lists) {
     *numbers += term_numbers(mask);
     if (mask->kind == MASK_DOCUMENTS)
         *lists += (size_t)mask->documents.q_starts[mask->documents.count] +
                   mask->documents.k_starts[mask->documents.count];
     if (mask->kind == MASK_DISTANCES)
-        *lists += mask->distances.count;
+        *lists += distance_words(seq_q, seq_k);
     if (mask->kind == MASK_INTERVALS)
         *lists += 2 * (size_t)mask->intervals.count;
     if (mask->kind == MASK_BLOCKS) {
@@ -100,8 +107,12 @@ static void count_words(const clat_mask *mask, size_t *numbers, size_t *lists) {
         const size_t rows = (size_t)b->heads * b->n_rows;
         *lists += rows + 1 + b->row_ptr[rows];
     }
+    if (mask->kind == MASK_BY_BLOCKS) {
+        seq_q = mask_count_blocks(seq_q, mask->blocks.block_rows);
+        seq_k = mask_count_blocks(seq_k, mask->blocks.block_cols);
+    }
     for (size_t c = 0; c < mask->n_children; c++)
-        count_words(mask->children[c], numbers, lists);
+        count_words(mask->children[c], seq_q, seq_k, numbers, lists);
 }
 
 /* Whether a term looks into a list, be it empty: then i is a number of one query. */
@@ -133,28 +144,56 @@ static void put_documents(struct emitter *e, const uint32_t *starts, uint32_t co
             put_list(e, &doc, 1);
 }
 
-static void emit_stride(struct emitter *e, const clat_mask *mask) {
+/* What is left of `x`, 0 <= x < 2^30, when it is divided by a number of the mask. Processors divide
+ * vectors slowly, but multiply them: with s = ceil(log2(step)), the product of x and
+ * ceil(2^(30 + s) / step) has the quotient from bit 30 + s on. */
+static void emit_rest(struct emitter *e, const char *x, int64_t step) {
     const size_t at = e->numbers;
-    const int64_t multiple = (e->seq_k + mask->step) / mask->step * mask->step;
-    put_number(e, mask->step);
-    put_number(e, mask->offset);
-    put_number(e, multiple);
-    text_printf(e->source, "((%s - %s + (int)words[%zu]) %% (int)words[%zu] == (int)words[%zu])",
-                e->i, e->j, at + 2, at, at + 1);
+    int bits = 1;
+    while ((int64_t)1 << bits < step)
+        bits++;
+    put_number(e, step);
+    put_number(e, step > 1 ? (((int64_t)1 << (30 + bits)) + step - 1) / step : 0);
+    put_number(e, bits - 1);
+    if (step == 1)
+        text_printf(e->source, "(0 * %s)", x);
+    else
+        text_printf(e->source,
+                    "(%s - (mul_hi(2 * %s, (int)words[%zu] + 0 * (i)) >> (int)words[%zu]) * "
+                    "(int)words[%zu])",
+                    x, x, at + 1, at + 2, at);
 }
 
-/* Words are unsigned: distances are listed from the least possible one on. */
+static void emit_stride(struct emitter *e, const clat_mask *mask) {
+    const size_t at = e->numbers;
+    struct text x = {0};
+    text_printf(&x, "(%s - %s + (int)words[%zu])", e->i, e->j, at + 4);
+    e->source->failed |= x.failed;
+    text_printf(e->source, "(");
+    emit_rest(e, text_string(&x), mask->step);
+    text_printf(e->source, " == (int)words[%zu])", at + 3);
+    put_number(e, mask->offset);
+    put_number(e, (e->seq_k + mask->step) / mask->step * mask->step);
+    text_free(&x);
+}
+
 static void emit_distances(struct emitter *e, const struct mask_distances *d) {
     const size_t at = e->numbers;
+    uint32_t *bits = e->words + e->lists;
+    const size_t count = distance_words(e->seq_q, e->seq_k);
+    memset(bits, 0, count * sizeof *bits);
+    for (size_t n = 0; n < d->count; n++)
+        if (d->list[n] > -e->seq_k && d->list[n] < e->seq_q) {
+            const uint64_t bit = (uint64_t)(d->list[n] + e->seq_k);
+            bits[bit / 32] |= 1u << bit % 32;
+        }
     put_number(e, (int64_t)e->lists);
-    put_number(e, (int64_t)(e->lists + d->count));
-    for (size_t n = 0; n < d->count; n++) {
-        const uint32_t from_least = (uint32_t)(d->list[n] + MASK_FAR);
-        put_list(e, &from_least, 1);
-    }
+    put_number(e, e->seq_k);
+    e->lists += count;
     text_printf(e->source,
-                "mask_listed(words, words[%zu], words[%zu], (uint)(%s - %s) + 0x40000000u)", at,
-                at + 1, e->i, e->j);
+                "(words[words[%zu] + ((uint)(%s - %s + (int)words[%zu]) >> 5)] >> "
+                "((%s - %s + (int)words[%zu]) & 31) & 1u)",
+                at, e->i, e->j, at + 1, e->i, e->j, at + 1);
 }
 
 static void emit_intervals(struct emitter *e, const struct mask_intervals *v) {
@@ -180,34 +219,35 @@ static void emit_blocks(struct emitter *e, const struct mask_blocks *b) {
 }
 
 /* Of keys, as a vector where i is one. */
-static void emit_position(struct emitter *e, bool of_key) {
-    if (of_key)
-        text_printf(e->source, "(%s + 0 * (i))", e->j);
-    else
-        text_printf(e->source, "%s", e->i);
+static struct text position_of(const struct emitter *e, bool of_key) {
+    struct text x = {0};
+    text_printf(&x, of_key ? "(%s + 0 * (i))" : "%s", of_key ? e->j : e->i);
+    e->source->failed |= x.failed;
+    return x;
 }
 
 static void emit_range(struct emitter *e, const clat_mask *mask, bool of_key) {
     const size_t at = e->numbers;
+    struct text x = position_of(e, of_key);
     put_number(e, mask->first);
     put_number(e, mask->end);
-    text_printf(e->source, "((");
-    emit_position(e, of_key);
-    text_printf(e->source, " >= (int)words[%zu]) & (", at);
-    emit_position(e, of_key);
-    text_printf(e->source, " < (int)words[%zu]))", at + 1);
+    text_printf(e->source, "((%s >= (int)words[%zu]) & (%s < (int)words[%zu]))", text_string(&x),
+                at, text_string(&x), at + 1);
+    text_free(&x);
 }
 
 static void emit_periodic(struct emitter *e, const clat_mask *mask, bool of_key) {
     const size_t at = e->numbers;
-    put_number(e, mask->step);
+    struct text x = position_of(e, of_key);
+    text_printf(e->source, "((");
+    emit_rest(e, text_string(&x), mask->step);
+    text_printf(e->source, " >= (int)words[%zu]) & (", at + 3);
+    e->numbers = at; /* the same once more */
+    emit_rest(e, text_string(&x), mask->step);
+    text_printf(e->source, " < (int)words[%zu]))", at + 4);
     put_number(e, mask->first);
     put_number(e, mask->end);
-    text_printf(e->source, "((");
-    emit_position(e, of_key);
-    text_printf(e->source, " %% (int)words[%zu] >= (int)words[%zu]) & (", at, at + 1);
-    emit_position(e, of_key);
-    text_printf(e->source, " %% (int)words[%zu] < (int)words[%zu]))", at, at + 2);
+    text_free(&x);
 }
 
 static void emit(struct emitter *e, const clat_mask *mask);
@@ -318,7 +358,7 @@ clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, 
     clat_status st = CLAT_OK;
     size_t numbers = 0, lists = 0;
     *words = NULL;
-    count_words(mask, &numbers, &lists);
+    count_words(mask, seq_q, seq_k, &numbers, &lists);
     if (numbers + lists > UINT32_MAX)
         TRY(status_fail(CLAT_INVALID_SIZE, "the mask's block lists are beyond 32-bit indices"));
     *n_words = numbers + lists;

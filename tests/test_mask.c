@@ -456,6 +456,62 @@ static void test_predicates(void **state) {
     text_free(&source);
 }
 
+/* Predicates divide by multiplying: far out, by all kinds of numbers. */
+static void test_far_remainders(void **state) {
+    (void)state;
+    enum { FAR = 1 << 28, SIDE = 64 };
+    static const int64_t steps[] = {1, 2, 3, 7, 64, 641, 65537, (1 << 20) - 1, (1 << 28) + 1};
+    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
+        const int64_t step = steps[s], end = step - step / 4;
+        clat_mask *stride = NULL, *periodic = NULL, *mask = NULL;
+        struct text source = {0};
+        uint32_t *words = NULL;
+        size_t n_words = 0;
+        cl_int err;
+        assert_ok(clat_mask_stride(&stride, step, step - 1));
+        assert_ok(clat_mask_periodic_keys(&periodic, step, 0, end));
+        assert_ok(clat_mask_any(&mask, 2, (const clat_mask *const[]){stride, periodic}));
+        assert_ok(mask_predicate(mask, FAR, FAR, &source, &words, &n_words));
+        text_printf(&source,
+                    "__kernel void see(__global uchar *out, __global const uint *words) {\n"
+                    "    const int i = %d - 1 - 3999971 * get_global_id(0);\n"
+                    "    const int j = %d - 1 - 4099 * get_global_id(1);\n"
+                    "    out[get_global_id(1) * %d + get_global_id(0)] =\n"
+                    "        MASK_VISIBLE(words, 0, i, j) != 0;\n}\n",
+                    FAR, FAR, SIDE);
+        const char *text = text_string(&source);
+        cl_device_id device = clat_context_device(harness_context());
+        cl_program program =
+            clCreateProgramWithSource(clat_context_cl(harness_context()), 1, &text, NULL, &err);
+        assert_cl(err);
+        assert_cl(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL));
+        cl_kernel kernel = clCreateKernel(program, "see", &err);
+        assert_cl(err);
+        unsigned char seen[SIDE * SIDE];
+        const size_t global[] = {SIDE, SIDE};
+        cl_mem out = harness_buffer(sizeof seen, NULL), data = harness_buffer(n_words * 4, words);
+        assert_cl(clSetKernelArg(kernel, 0, sizeof out, &out));
+        assert_cl(clSetKernelArg(kernel, 1, sizeof data, &data));
+        assert_cl(
+            clEnqueueNDRangeKernel(harness_queue(), kernel, 2, NULL, global, NULL, 0, NULL, NULL));
+        harness_read(out, 0, sizeof seen, seen);
+        for (int64_t at = 0; at < SIDE * SIDE; at++) {
+            const int64_t i = FAR - 1 - 3999971 * (at % SIDE), j = FAR - 1 - 4099 * (at / SIDE);
+            if (seen[at] != clat_mask_visible(mask, FAR, FAR, 0, i, j))
+                fail_msg("step %d: %d at (%d, %d)", (int)step, seen[at], (int)i, (int)j);
+        }
+        clReleaseMemObject(out);
+        clReleaseMemObject(data);
+        clReleaseKernel(kernel);
+        clReleaseProgram(program);
+        text_free(&source);
+        free(words);
+        clat_mask_release(stride);
+        clat_mask_release(periodic);
+        clat_mask_release(mask);
+    }
+}
+
 /* The text does not depend on lengths: other lengths, same program. */
 static void test_predicate_text(void **state) {
     (void)state;
@@ -485,6 +541,7 @@ int main(void) {
     harness_add("BigBird", test_bigbird, NULL);
     harness_add("print and grain", test_print_and_grain, NULL);
     harness_add("predicates", test_predicates, NULL);
+    harness_add("far remainders", test_far_remainders, NULL);
     harness_add("predicate text", test_predicate_text, NULL);
     return harness_run_added();
 }

@@ -331,7 +331,7 @@ CLAT_API clat_status clat_mask_keys(clat_mask **out, int64_t first, int64_t end)
 /* first <= i mod period < end, and first <= j mod period < end, with 0 <= first <= end <= period <=
  * 2^30: of each period the same queries see all keys, or the same keys are seen by all. Fixed
  * attention (Sparse Transformer) is all of causal and any of documents of one period each and the
- * last keys of every period. */
+ * last keys of every period. A plan requires at most 2^30 such positions. */
 CLAT_API clat_status clat_mask_periodic_queries(clat_mask **out, int64_t period, int64_t first,
                                                 int64_t end);
 CLAT_API clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, int64_t first,
@@ -339,7 +339,7 @@ CLAT_API clat_status clat_mask_periodic_keys(clat_mask **out, int64_t period, in
 
 /* (i - j) mod step = offset, 0 <= offset < step <= 2^30: every step-th diagonal. A dilated window
  * is all(window, stride), a strided one (Sparse Transformer, Child et al. 2019) any of a window and
- * a stride, all of that and causal. A plan requires seq_q + seq_k + step < 2^31. */
+ * a stride, all of that and causal. A plan requires seq_q + seq_k + step <= 2^30. */
 CLAT_API clat_status clat_mask_stride(clat_mask **out, int64_t step, int64_t offset);
 
 /* i - j is one of `count` distances, which ascend and are less than 2^30 either way: single
