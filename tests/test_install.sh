@@ -75,6 +75,10 @@ test_attention() { # prints "value = value" last
     tail -n 1 "$work/output" | awk '{ exit !(NF == 3 && $1 == $3) }'
 }
 
+test_longformer() { # which compares with plain loops
+    example longformer
+}
+
 test_readme() { # its example, as a user would paste it
     awk '/^```c$/ { inside = 1; next } /^```/ { inside = 0 } inside' README.md >"$work/readme.c"
     # shellcheck disable=SC2046 # flags
@@ -101,7 +105,7 @@ test_uninstall() {
 
 passed=0
 failed=0
-for case in install soname needed exports kernels sgemm attention readme command uninstall; do
+for case in install soname needed exports kernels sgemm attention longformer readme command uninstall; do
     if "test_$case"; then
         echo "[       OK ] $case"
         passed=$((passed + 1))
