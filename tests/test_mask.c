@@ -368,6 +368,17 @@ static void test_print_and_grain(void **state) {
 
 /* ---- the predicate on the device */
 
+static cl_program built(const struct text *source) {
+    cl_int err;
+    const char *text = text_string(source);
+    cl_device_id device = clat_context_device(harness_context());
+    cl_program program =
+        clCreateProgramWithSource(clat_context_cl(harness_context()), 1, &text, NULL, &err);
+    assert_cl(err);
+    assert_cl(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL));
+    return program;
+}
+
 /* A kernel for each mask in one program; what two masks would both define is renamed. */
 static void append_kernel(struct text *source, size_t n, const struct text *predicate) {
     text_printf(source, "#define mask_listed mask_listed%zu\n#define mask_block mask_block%zu\n", n,
@@ -439,13 +450,7 @@ static void test_predicates(void **state) {
         append_kernel(&source, n, &predicate);
         text_free(&predicate);
     }
-    cl_int err;
-    const char *text = text_string(&source);
-    cl_device_id device = clat_context_device(harness_context());
-    cl_program program =
-        clCreateProgramWithSource(clat_context_cl(harness_context()), 1, &text, NULL, &err);
-    assert_cl(err);
-    assert_cl(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL));
+    cl_program program = built(&source);
     for (size_t n = 0; n < n_mask_cases; n++) {
         if (words[n] != NULL)
             check_predicate(program, n, &subjects[n], words[n], n_words[n]);
@@ -479,12 +484,7 @@ static void test_far_remainders(void **state) {
                     "    out[get_global_id(1) * %d + get_global_id(0)] =\n"
                     "        MASK_VISIBLE(words, 0, i, j) != 0;\n}\n",
                     FAR, FAR, SIDE);
-        const char *text = text_string(&source);
-        cl_device_id device = clat_context_device(harness_context());
-        cl_program program =
-            clCreateProgramWithSource(clat_context_cl(harness_context()), 1, &text, NULL, &err);
-        assert_cl(err);
-        assert_cl(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL));
+        cl_program program = built(&source);
         cl_kernel kernel = clCreateKernel(program, "see", &err);
         assert_cl(err);
         unsigned char seen[SIDE * SIDE];
