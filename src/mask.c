@@ -529,6 +529,11 @@ static uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
     return a;
 }
 
+/* Blocks of blocks, which may be larger than any mask. */
+static uint32_t times(uint32_t outer, uint32_t inner) {
+    return (uint32_t)mask_min((int64_t)outer * inner, MASK_FAR);
+}
+
 /* 0: no blocks so far. */
 static void grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
     const struct mask_blocks *b = &mask->blocks;
@@ -536,8 +541,8 @@ static void grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
         uint32_t inner_rows = 1, inner_cols = 1;
         if (mask->kind == MASK_BY_BLOCKS)
             mask_grain(mask->children[0], &inner_rows, &inner_cols);
-        *rows = greatest_common_divisor(b->block_rows * inner_rows, *rows);
-        *cols = greatest_common_divisor(b->block_cols * inner_cols, *cols);
+        *rows = greatest_common_divisor(times(b->block_rows, inner_rows), *rows);
+        *cols = greatest_common_divisor(times(b->block_cols, inner_cols), *cols);
         return;
     }
     for (size_t c = 0; c < mask->n_children; c++)

@@ -358,7 +358,18 @@ static void test_print_and_grain(void **state) {
         clat_mask_release(mask);
     }
     struct text text = {0};
-    clat_mask *half = NULL;
+    clat_mask *half = NULL, *inner = NULL, *outer = NULL;
+    uint32_t rows = 0, cols = 0;
+    assert_ok(clat_mask_window(&inner, 1, 0));
+    for (int level = 0; level < 4; level++) { /* larger than 32 bits tell */
+        assert_ok(clat_mask_by_blocks(&outer, 1024, 3, inner));
+        clat_mask_release(inner);
+        inner = outer;
+    }
+    mask_grain(outer, &rows, &cols);
+    assert_int_equal(rows, 1 << 30);
+    assert_int_equal(cols, 81);
+    clat_mask_release(outer);
     assert_ok(clat_mask_block_csr(&half, 64, 32, 1, 2, 1, (uint32_t[]){0, 1}, (uint32_t[]){1}));
     mask_print(half, &text);
     assert_string_equal(text_string(&text), "block_csr(64x32,50.0%)");
