@@ -30,7 +30,8 @@ static unsigned dependence(const clat_mask *mask, const struct query *query, str
     if (mask->kind == MASK_BY_BLOCKS) { /* pairs of a diagonal are in blocks of two */
         const struct query of_blocks = mask_query_of_blocks(mask, query);
         joined = dependence(mask->children[0], &of_blocks, mask_region_of_blocks(mask, r));
-        return joined == ON_DISTANCE ? ON_BOTH : joined;
+        const bool single = mask->blocks.block_rows == 1 && mask->blocks.block_cols == 1;
+        return joined == ON_DISTANCE && !single ? ON_BOTH : joined;
     }
     for (size_t c = 0; c < mask->n_children; c++)
         joined |= dependence(mask->children[c], query, r);
@@ -121,6 +122,26 @@ static double intervals_pairs(const struct mask_intervals *v, int64_t seq_q) {
     return pairs;
 }
 
+/* Pairs of blocks times what a block has of them, which is less in the last ones. */
+static double by_blocks_pairs(const clat_mask *mask, const struct query *query) {
+    const struct query blocks = mask_query_of_blocks(mask, query);
+    const int64_t rows[2] = {mask->blocks.block_rows,
+                             query->seq_q - (blocks.seq_q - 1) * mask->blocks.block_rows};
+    const int64_t cols[2] = {mask->blocks.block_cols,
+                             query->seq_k - (blocks.seq_k - 1) * mask->blocks.block_cols};
+    double pairs = 0;
+    for (int part = 0; part < 4; part++) {
+        const bool last_row = part / 2, last_col = part % 2;
+        const struct region r = {last_row ? blocks.seq_q - 1 : 0, blocks.seq_q - (last_row ? 1 : 2),
+                                 last_col ? blocks.seq_k - 1 : 0,
+                                 blocks.seq_k - (last_col ? 1 : 2)};
+        if (r.i0 <= r.i1 && r.j0 <= r.j1)
+            pairs += region_pairs(mask->children[0], &blocks, r) *
+                     (double)(rows[last_row] * cols[last_col]);
+    }
+    return pairs;
+}
+
 double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
     struct mask_band band;
     if (seq_q <= 0 || seq_k <= 0 || heads <= 0)
@@ -133,8 +154,11 @@ double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t h
     if (mask->kind == MASK_INTERVALS)
         return intervals_pairs(&mask->intervals, seq_q) * copies;
     double pairs = 0;
-    for (uint32_t head = 0; head < mask->heads; head++)
-        pairs += region_pairs(mask, &(struct query){seq_q, seq_k, head},
-                              (struct region){0, seq_q - 1, 0, seq_k - 1});
+    for (uint32_t head = 0; head < mask->heads; head++) {
+        const struct query query = {seq_q, seq_k, head};
+        pairs += mask->kind == MASK_BY_BLOCKS
+                     ? by_blocks_pairs(mask, &query)
+                     : region_pairs(mask, &query, (struct region){0, seq_q - 1, 0, seq_k - 1});
+    }
     return pairs * copies;
 }

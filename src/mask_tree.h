@@ -103,7 +103,7 @@ static inline int64_t mask_max(int64_t a, int64_t b) {
 
 /* Blocks of `block` positions, the last of which may be cut off. */
 static inline int64_t mask_count_blocks(int64_t seq, uint32_t block) {
-    return (seq + block - 1) / block;
+    return seq / block + (seq % block != 0);
 }
 
 /* ---- looking up */

@@ -279,9 +279,10 @@ static clat_strides padded(size_t heads, size_t seq, size_t head_dim, size_t fea
 
 /* Block lists belong to their sizes: only the cut of the last block may change. */
 static bool shrink_blocks(struct attention *a, unsigned index) {
+    enum { LARGEST_BLOCK = 1024 }; /* of blocks of blocks the cut would be far beyond the problem */
     uint32_t rows, cols;
     mask_grain(a->mask, &rows, &cols);
-    if (index > 0 || rows == 1 || cols == 1)
+    if (index > 0 || rows == 1 || cols == 1 || rows > LARGEST_BLOCK || cols > LARGEST_BLOCK)
         return false;
     a->seq_q = (a->seq_q - 1) / rows * rows + rows / 2;
     a->seq_k = a->seq_k > 0 ? (a->seq_k - 1) / cols * cols + (cols + 1) / 2 : 0;
