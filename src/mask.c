@@ -2,6 +2,7 @@
 #include "mask_tree.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -461,13 +462,25 @@ static clat_status check_length(const char *name, const struct mask_documents *d
                        starts[d->count], length, seq);
 }
 
+/* Says in the error of a mask of blocks that lengths are counted in these. */
+static clat_status in_blocks(clat_status st, const struct mask_blocks *blocks) {
+    char inner[256];
+    if (st == CLAT_OK)
+        return CLAT_OK;
+    snprintf(inner, sizeof inner, "%s", clat_error_text());
+    return status_fail(st, "in blocks of %" PRIu32 "x%" PRIu32 ": %s", blocks->block_rows,
+                       blocks->block_cols, inner);
+}
+
 clat_status mask_check(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
     clat_status st = CLAT_OK;
     if (mask == NULL)
         return CLAT_OK;
     if (mask->kind == MASK_BY_BLOCKS)
-        return mask_check(mask->children[0], mask_count_blocks(seq_q, mask->blocks.block_rows),
-                          mask_count_blocks(seq_k, mask->blocks.block_cols), heads);
+        return in_blocks(mask_check(mask->children[0],
+                                    mask_count_blocks(seq_q, mask->blocks.block_rows),
+                                    mask_count_blocks(seq_k, mask->blocks.block_cols), heads),
+                         &mask->blocks);
     for (size_t c = 0; c < mask->n_children; c++)
         TRY(mask_check(mask->children[c], seq_q, seq_k, heads));
     if (mask->kind == MASK_HEADS && mask->heads != heads)

@@ -75,15 +75,72 @@ static double row_pairs(const clat_mask *mask, const struct query *query, struct
     return queries * (double)(r.j1 - r.j0 + 1);
 }
 
-static double region_pairs(const clat_mask *mask, const struct query *query, struct region r) {
-    switch (mask_cover(mask, query, r)) {
-    case COVER_EMPTY:
-        return 0;
-    case COVER_FULL:
-        return (double)(r.i1 - r.i0 + 1) * (double)(r.j1 - r.j0 + 1);
-    case COVER_PARTIAL:
-        break;
+/* Neighbouring blocks with equally many positions of a range in each. */
+struct run {
+    int64_t first, last, positions;
+};
+
+/* The blocks of first .. last: at most three runs, since the outer ones may be cut off. */
+static int cut(struct run *runs, int64_t first, int64_t last, int64_t block) {
+    const int64_t b0 = first / block, b1 = last / block;
+    int count = 0;
+    if (b0 == b1) {
+        runs[0] = (struct run){b0, b0, last - first + 1};
+        return 1;
     }
+    runs[count++] = (struct run){b0, b0, (b0 + 1) * block - first};
+    if (b1 - b0 > 1)
+        runs[count++] = (struct run){b0 + 1, b1 - 1, block};
+    runs[count++] = (struct run){b1, b1, last - b1 * block + 1};
+    return count;
+}
+
+static double region_pairs(const clat_mask *mask, const struct query *query, struct region r);
+
+static double by_blocks_pairs(const clat_mask *mask, const struct query *query, struct region r) {
+    const struct query blocks = mask_query_of_blocks(mask, query);
+    struct run rows[3], cols[3];
+    const int n_rows = cut(rows, r.i0, r.i1, mask->blocks.block_rows);
+    const int n_cols = cut(cols, r.j0, r.j1, mask->blocks.block_cols);
+    double pairs = 0;
+    for (const struct run *row = rows; row < rows + n_rows; row++)
+        for (const struct run *col = cols; col < cols + n_cols; col++) {
+            const struct region part = {row->first, row->last, col->first, col->last};
+            pairs += region_pairs(mask->children[0], &blocks, part) *
+                     (double)(row->positions * col->positions);
+        }
+    return pairs;
+}
+
+/* The child of a join that alone is partial where the join is: the others change nothing there. */
+static const clat_mask *only_partial(const clat_mask *mask, const struct query *query,
+                                     struct region r) {
+    const clat_mask *only = NULL;
+    if (mask->kind != MASK_ALL && mask->kind != MASK_ANY)
+        return NULL;
+    for (size_t c = 0; c < mask->n_children; c++)
+        if (mask_cover(mask->children[c], query, r) == COVER_PARTIAL) {
+            if (only != NULL)
+                return NULL;
+            only = mask->children[c];
+        }
+    return only;
+}
+
+static double region_pairs(const clat_mask *mask, const struct query *query, struct region r) {
+    const double all = (double)(r.i1 - r.i0 + 1) * (double)(r.j1 - r.j0 + 1);
+    const enum cover cover = mask_cover(mask, query, r);
+    if (cover != COVER_PARTIAL)
+        return cover == COVER_FULL ? all : 0;
+    if (mask->kind == MASK_HEADS)
+        return region_pairs(mask->children[mask->of_head[query->head]], query, r);
+    if (mask->kind == MASK_NOT)
+        return all - region_pairs(mask->children[0], query, r);
+    if (mask->kind == MASK_BY_BLOCKS)
+        return by_blocks_pairs(mask, query, r);
+    const clat_mask *only = only_partial(mask, query, r);
+    if (only != NULL)
+        return region_pairs(only, query, r);
     switch (dependence(mask, query, r)) {
     case ON_DISTANCE:
         return diagonal_pairs(mask, query, r);
@@ -122,26 +179,6 @@ static double intervals_pairs(const struct mask_intervals *v, int64_t seq_q) {
     return pairs;
 }
 
-/* Pairs of blocks times what a block has of them, which is less in the last ones. */
-static double by_blocks_pairs(const clat_mask *mask, const struct query *query) {
-    const struct query blocks = mask_query_of_blocks(mask, query);
-    const int64_t rows[2] = {mask->blocks.block_rows,
-                             query->seq_q - (blocks.seq_q - 1) * mask->blocks.block_rows};
-    const int64_t cols[2] = {mask->blocks.block_cols,
-                             query->seq_k - (blocks.seq_k - 1) * mask->blocks.block_cols};
-    double pairs = 0;
-    for (int part = 0; part < 4; part++) {
-        const bool last_row = part / 2, last_col = part % 2;
-        const struct region r = {last_row ? blocks.seq_q - 1 : 0, blocks.seq_q - (last_row ? 1 : 2),
-                                 last_col ? blocks.seq_k - 1 : 0,
-                                 blocks.seq_k - (last_col ? 1 : 2)};
-        if (r.i0 <= r.i1 && r.j0 <= r.j1)
-            pairs += region_pairs(mask->children[0], &blocks, r) *
-                     (double)(rows[last_row] * cols[last_col]);
-    }
-    return pairs;
-}
-
 double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads) {
     struct mask_band band;
     if (seq_q <= 0 || seq_k <= 0 || heads <= 0)
@@ -156,9 +193,7 @@ double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t h
     double pairs = 0;
     for (uint32_t head = 0; head < mask->heads; head++) {
         const struct query query = {seq_q, seq_k, head};
-        pairs += mask->kind == MASK_BY_BLOCKS
-                     ? by_blocks_pairs(mask, &query)
-                     : region_pairs(mask, &query, (struct region){0, seq_q - 1, 0, seq_k - 1});
+        pairs += region_pairs(mask, &query, (struct region){0, seq_q - 1, 0, seq_k - 1});
     }
     return pairs * copies;
 }

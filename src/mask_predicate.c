@@ -1,7 +1,7 @@
 /*
- * A mask as OpenCL C. The text depends on the structure of the expression and on block sizes only;
- * whatever depends on sequence lengths is read from mask_words, so that one program serves all
- * lengths. Every word is a 32-bit integer:
+ * A mask as OpenCL C. The text depends on the structure of the expression, on block sizes and on
+ * whether a step is 1; whatever depends on sequence lengths is read from mask_words, so that one
+ * program serves all lengths. Every word is a 32-bit integer:
  *
  *     [ numbers of term 0 | numbers of term 1 | ... | lists of all terms ]
  *
@@ -360,7 +360,7 @@ clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, 
     *words = NULL;
     count_words(mask, seq_q, seq_k, &numbers, &lists);
     if (numbers + lists > UINT32_MAX)
-        TRY(status_fail(CLAT_INVALID_SIZE, "the mask's block lists are beyond 32-bit indices"));
+        TRY(status_fail(CLAT_INVALID_SIZE, "the mask's lists are beyond 32-bit indices"));
     *n_words = numbers + lists;
     *words = malloc(*n_words * sizeof **words);
     if (*words == NULL)

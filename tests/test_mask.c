@@ -1,5 +1,4 @@
-/* Masks: bands, tile lists, counts and predicates against the plain definition, element by element.
- */
+/* Masks: bands, tile lists and counts against the plain definition, element by element. */
 #include "mask_cases.h"
 
 #include "mask.h"
@@ -171,6 +170,20 @@ static void test_long(void **state) {
     for (int64_t d = -12; d <= 15; d += 3)
         pairs += (double)(n - llabs(d));
     assert_true(mask_pairs(dilated, n, n, 1) == pairs);
+    /* Every 50th diagonal of blocks of 100, up to the diagonal, which cuts blocks: what is left of
+     * those are triangles. */
+    clat_mask *stride = NULL, *blocks = NULL, *past = NULL;
+    const int64_t side = 100, step = 50, count = n / side;
+    assert_ok(clat_mask_stride(&stride, step, 0));
+    assert_ok(clat_mask_by_blocks(&blocks, (uint32_t)side, (uint32_t)side, stride));
+    assert_ok(clat_mask_all(&past, 2, (const clat_mask *const[]){blocks, causal}));
+    pairs = (double)(count * side * (side + 1) / 2);
+    for (int64_t d = step; d < count; d += step)
+        pairs += (double)((count - d) * side * side);
+    assert_true(mask_pairs(past, n, n, 1) == pairs);
+    clat_mask_release(stride);
+    clat_mask_release(blocks);
+    clat_mask_release(past);
     clat_mask_release(dilated);
     clat_mask_release(causal);
     clat_mask_release(longformer);
@@ -377,171 +390,6 @@ static void test_print_and_grain(void **state) {
     clat_mask_release(half);
 }
 
-/* ---- the predicate on the device */
-
-static cl_program built(const struct text *source) {
-    cl_int err;
-    const char *text = text_string(source);
-    cl_device_id device = clat_context_device(harness_context());
-    cl_program program =
-        clCreateProgramWithSource(clat_context_cl(harness_context()), 1, &text, NULL, &err);
-    assert_cl(err);
-    assert_cl(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL));
-    return program;
-}
-
-/* A kernel for each mask in one program; what two masks would both define is renamed. */
-static void append_kernel(struct text *source, size_t n, const struct text *predicate) {
-    text_printf(source, "#define mask_listed mask_listed%zu\n#define mask_block mask_block%zu\n", n,
-                n);
-    text_append(source, text_string(predicate), predicate->length);
-    text_printf(source,
-                "__kernel void see%zu(__global uchar *out, __global const uint *words) {\n"
-                "    const int i = get_global_id(0), j = get_global_id(1);\n"
-                "    const int head = get_global_id(2);\n"
-                "    const size_t at = (head * get_global_size(1) + j) * get_global_size(0) + i;\n"
-                "    int seen = MASK_VISIBLE(words, head, i, j) != 0;\n"
-                "#if MASK_VECTORS\n"
-                "    const int4 all = MASK_VISIBLE(words, head, (int4)(0, 1, 2, i), j);\n"
-                "    if ((all.w != 0) != seen)\n"
-                "        seen = 2;\n"
-                "#endif\n"
-                "    out[at] = seen;\n"
-                "}\n"
-                "#undef MASK_VISIBLE\n#undef MASK_VECTORS\n#undef mask_listed\n#undef mask_block\n",
-                n);
-}
-
-static void check_predicate(cl_program program, size_t n, const struct subject *s,
-                            const uint32_t *words, size_t n_words) {
-    const size_t global[] = {(size_t)s->seq_q, (size_t)s->seq_k, (size_t)s->heads};
-    const size_t count = global[0] * global[1] * global[2];
-    char name[32];
-    cl_int err;
-    snprintf(name, sizeof name, "see%zu", n);
-    cl_kernel kernel = clCreateKernel(program, name, &err);
-    assert_cl(err);
-    cl_mem out = harness_buffer(count, NULL), data = harness_buffer(n_words * 4, words);
-    unsigned char *seen = harness_alloc(count);
-    assert_cl(clSetKernelArg(kernel, 0, sizeof out, &out));
-    assert_cl(clSetKernelArg(kernel, 1, sizeof data, &data));
-    assert_cl(
-        clEnqueueNDRangeKernel(harness_queue(), kernel, 3, NULL, global, NULL, 0, NULL, NULL));
-    harness_read(out, 0, count, seen);
-    for (size_t at = 0; at < count; at++) {
-        const int64_t i = (int64_t)(at % global[0]), j = (int64_t)(at / global[0] % global[1]);
-        const int64_t head = (int64_t)(at / global[0] / global[1]);
-        if (seen[at] != sees(s, head, i, j))
-            fail_msg("%s: predicate says %d at (%d, %d) of head %d", s->is->name, seen[at], (int)i,
-                     (int)j, (int)head);
-    }
-    free(seen);
-    clReleaseMemObject(out);
-    clReleaseMemObject(data);
-    clReleaseKernel(kernel);
-}
-
-static void test_predicates(void **state) {
-    (void)state;
-    enum { MOST_CASES = 80 };
-    struct text source = {0};
-    struct subject subjects[MOST_CASES];
-    uint32_t *words[MOST_CASES];
-    size_t n_words[MOST_CASES];
-    assert_true(n_mask_cases <= MOST_CASES);
-    for (size_t n = 0; n < n_mask_cases; n++) {
-        struct text predicate = {0};
-        struct subject *s = &subjects[n];
-        *s = (struct subject){&mask_cases[n], NULL, 45, 67, mask_cases[n].heads};
-        s->mask = s->is->make(45, 67);
-        words[n] = NULL;
-        if (s->mask == NULL)
-            continue;
-        assert_ok(mask_predicate(s->mask, s->seq_q, s->seq_k, &predicate, &words[n], &n_words[n]));
-        append_kernel(&source, n, &predicate);
-        text_free(&predicate);
-    }
-    cl_program program = built(&source);
-    for (size_t n = 0; n < n_mask_cases; n++) {
-        if (words[n] != NULL)
-            check_predicate(program, n, &subjects[n], words[n], n_words[n]);
-        free(words[n]);
-        clat_mask_release(subjects[n].mask);
-    }
-    clReleaseProgram(program);
-    text_free(&source);
-}
-
-/* Predicates divide by multiplying: far out, by all kinds of numbers. */
-static void test_far_remainders(void **state) {
-    (void)state;
-    enum { FAR = 1 << 28, SIDE = 64 };
-    static const int64_t steps[] = {1, 2, 3, 7, 64, 641, 65537, (1 << 20) - 1, (1 << 28) + 1};
-    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
-        const int64_t step = steps[s], end = step - step / 4;
-        clat_mask *stride = NULL, *periodic = NULL, *mask = NULL;
-        struct text source = {0};
-        uint32_t *words = NULL;
-        size_t n_words = 0;
-        cl_int err;
-        assert_ok(clat_mask_stride(&stride, step, step - 1));
-        assert_ok(clat_mask_periodic_keys(&periodic, step, 0, end));
-        assert_ok(clat_mask_any(&mask, 2, (const clat_mask *const[]){stride, periodic}));
-        assert_ok(mask_predicate(mask, FAR, FAR, &source, &words, &n_words));
-        text_printf(&source,
-                    "__kernel void see(__global uchar *out, __global const uint *words) {\n"
-                    "    const int i = %d - 1 - 3999971 * get_global_id(0);\n"
-                    "    const int j = %d - 1 - 4099 * get_global_id(1);\n"
-                    "    out[get_global_id(1) * %d + get_global_id(0)] =\n"
-                    "        MASK_VISIBLE(words, 0, i, j) != 0;\n}\n",
-                    FAR, FAR, SIDE);
-        cl_program program = built(&source);
-        cl_kernel kernel = clCreateKernel(program, "see", &err);
-        assert_cl(err);
-        unsigned char seen[SIDE * SIDE];
-        const size_t global[] = {SIDE, SIDE};
-        cl_mem out = harness_buffer(sizeof seen, NULL), data = harness_buffer(n_words * 4, words);
-        assert_cl(clSetKernelArg(kernel, 0, sizeof out, &out));
-        assert_cl(clSetKernelArg(kernel, 1, sizeof data, &data));
-        assert_cl(
-            clEnqueueNDRangeKernel(harness_queue(), kernel, 2, NULL, global, NULL, 0, NULL, NULL));
-        harness_read(out, 0, sizeof seen, seen);
-        for (int64_t at = 0; at < SIDE * SIDE; at++) {
-            const int64_t i = FAR - 1 - 3999971 * (at % SIDE), j = FAR - 1 - 4099 * (at / SIDE);
-            if (seen[at] != clat_mask_visible(mask, FAR, FAR, 0, i, j))
-                fail_msg("step %d: %d at (%d, %d)", (int)step, seen[at], (int)i, (int)j);
-        }
-        clReleaseMemObject(out);
-        clReleaseMemObject(data);
-        clReleaseKernel(kernel);
-        clReleaseProgram(program);
-        text_free(&source);
-        free(words);
-        clat_mask_release(stride);
-        clat_mask_release(periodic);
-        clat_mask_release(mask);
-    }
-}
-
-/* The text does not depend on lengths: other lengths, same program. */
-static void test_predicate_text(void **state) {
-    (void)state;
-    for (size_t n = 1; n < n_mask_cases; n++) {
-        struct text text[2] = {{0}, {0}};
-        uint32_t *words = NULL;
-        size_t n_words = 0;
-        for (uint32_t k = 0; k < 2; k++) {
-            clat_mask *mask = mask_cases[n].make(40 + 77 * k, 90 + 31 * k);
-            assert_ok(mask_predicate(mask, 40 + 77 * k, 90 + 31 * k, &text[k], &words, &n_words));
-            free(words);
-            clat_mask_release(mask);
-        }
-        assert_string_equal(text_string(&text[0]), text_string(&text[1]));
-        text_free(&text[0]);
-        text_free(&text[1]);
-    }
-}
-
 int main(void) {
     for (size_t i = 0; i < n_mask_cases; i++)
         harness_add(mask_cases[i].name, test_against_definition, &mask_cases[i]);
@@ -551,8 +399,5 @@ int main(void) {
     harness_add("visible diagonals", test_visible_diagonals, NULL);
     harness_add("BigBird", test_bigbird, NULL);
     harness_add("print and grain", test_print_and_grain, NULL);
-    harness_add("predicates", test_predicates, NULL);
-    harness_add("far remainders", test_far_remainders, NULL);
-    harness_add("predicate text", test_predicate_text, NULL);
     return harness_run_added();
 }

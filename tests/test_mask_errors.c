@@ -173,6 +173,13 @@ static void test_bad_sizes(void **state) {
     assert_error_names("seq_q");
     assert_status(CLAT_INVALID_MASK, mask_check(documents, 5, 5, 3));
     assert_error_names("seq_k");
+    clat_mask *of_blocks = NULL;
+    assert_ok(clat_mask_by_blocks(&of_blocks, 16, 8, documents));
+    assert_ok(mask_check(of_blocks, 65, 32, 3)); /* 5 x 4 blocks */
+    assert_status(CLAT_INVALID_MASK, mask_check(of_blocks, 65, 33, 3));
+    assert_error_names("16x8");
+    assert_error_names("seq_k");
+    clat_mask_release(of_blocks);
     clat_mask_release(documents);
 }
 

@@ -573,6 +573,31 @@ static void test_report(void **state) {
     expect_status(1, line);
 }
 
+/* Time over density: ours, the dense one's, and what part of that would be ideal. */
+static void test_density_plot(void **state) {
+    (void)state;
+    static const char row[] =
+        "{\"name\": \"attn f32 %s\", \"ms\": %d, \"gflops\": 9, \"peer\": \"%s\","
+        " \"peer_ms\": %d, \"ratio\": %g, \"ok\": true, \"problem\": {\"heads\": 4,"
+        "  \"kv_heads\": 4, \"head_dim\": 64, \"mask\": \"%s\"}}%s";
+    char path[512], line[1024];
+    snprintf(path, sizeof path, "%s/sparse.json", harness_temp_dir());
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputc('[', file);
+    fprintf(file, row, "a", 2, "dense", 10, 5.0, "csr:128,0.1", ",");
+    fprintf(file, row, "a", 2, "tiles", 1, 0.5, "csr:128,0.1", ",");
+    fprintf(file, row, "b", 8, "dense", 10, 1.25, "csr:128,0.75", ",");
+    fprintf(file, row, "c", 3, "dense", 10, 3.33, "window:64,0", "]");
+    fclose(file);
+    snprintf(line, sizeof line, "report --plot sparse '%s'", path);
+    expect_status(0, line);
+    expect_output("$series0 << END\n0.1 2\n0.75 8\nEND");
+    expect_output(" << END\n0.1 10\n0.75 10\nEND");
+    expect_output("using 1:($1*$2)");
+    assert_null(strstr(output, "title 'tiles'"));
+}
+
 /* Nothing to compute: legal for us, not for peers. */
 static void test_bench_of_nothing(void **state) {
     (void)state;
@@ -745,6 +770,7 @@ static const struct CMUnitTest commands[] = {
     HARNESS_CASE("bench of a suite", test_bench_suite, NULL),
     HARNESS_CASE("bench of the overhead", test_bench_overhead, NULL),
     HARNESS_CASE("report", test_report, NULL),
+    HARNESS_CASE("density plot", test_density_plot, NULL),
     HARNESS_CASE("bench: a score modifier", test_bench_score, NULL),
     HARNESS_CASE("bench: cuBLAS", test_bench_cublas, NULL),
     HARNESS_CASE("bench beside PyTorch, without it", test_bench_torch, NULL),

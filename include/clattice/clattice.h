@@ -389,9 +389,8 @@ CLAT_API clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t
  * query i sees key j when `mask` lets block i / block_rows see block j / block_cols. All of its
  * positions and lengths are numbers of blocks; the last blocks may be cut off. A sliding window of
  * blocks is this of a window, BigBird's pattern without random blocks this of any(window, global).
- * It serves
- * the lengths whose blocks `mask` serves, which stays the caller's. Where tiles fit into blocks,
- * only those are partial that the end of the keys cuts off. Counts as one level.
+ * It serves the lengths whose blocks `mask` serves, which stays the caller's. Where tiles fit into
+ * blocks, only those are partial that the end of the keys cuts off. Counts as one level.
  */
 CLAT_API clat_status clat_mask_by_blocks(clat_mask **out, uint32_t block_rows, uint32_t block_cols,
                                          const clat_mask *mask);

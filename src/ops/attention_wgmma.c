@@ -97,7 +97,7 @@ static bool fits(const struct device *device, const void *problem, const int *va
 
 /* Forms by speed on an NVIDIA H100. Small ones waste less at the edges of masks; where there are
  * few features, several of them share a multiprocessor, and fill each other's gaps. The last one is
- * for short causal sequences. */
+ * for short causal sequences, unless a tile of it has room for all of their queries. */
 static const struct form {
     int cw, bk, q_stages, turns, resident;
 } forms[] = {{3, 128, 2, 1, 1}, {2, 128, 2, 1, 1}, {2, 96, 1, 1, 1}, {2, 80, 1, 1, 1},
@@ -130,7 +130,8 @@ static unsigned first_form(const struct device *device, const struct attention *
     const double LOWER = 0.87; /* of the time of a tall tile */
     const double all = (double)a->seq_q * (double)a->seq_k;
     const double pairs = mask_band_pairs(a->band, (int64_t)a->seq_q, (int64_t)a->seq_k);
-    const unsigned narrow = a->band.low > -MASK_FAR ? SMALL : MANY_ROWS;
+    const bool short_causal = a->band.low <= -MASK_FAR && a->seq_q > 3 * ROWS;
+    const unsigned narrow = short_causal ? MANY_ROWS : SMALL;
     if (pairs >= (double)FEW * (double)a->seq_q || pairs >= 0.75 * all)
         return rounds_of(device, a, 0) <= LOWER * rounds_of(device, a, NOT_TALL) ? 0 : NOT_TALL;
     set(values, &forms[narrow]);

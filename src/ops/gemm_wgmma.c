@@ -39,9 +39,10 @@ static const size_t MOST_STRIDE = (size_t)1 << 40;
 /* ---- which product */
 
 /* Products of tf32 take B from local memory along k alone: a B that lies across is a left operand,
- * which they take from registers too, of C^T = B^T A^T. */
+ * which they take from registers too, of C^T = B^T A^T. Where both lie across, the smaller one goes
+ * to the right, to be turned in the workspace. */
 static bool is_swapped(const struct gemm *gemm) {
-    return gemm->dtype == CLAT_F32 && !gemm->trans_a && !gemm->trans_b;
+    return gemm->dtype == CLAT_F32 && !gemm->trans_b && (!gemm->trans_a || gemm->m < gemm->n);
 }
 
 static struct gemm multiplied(const void *problem) {

@@ -36,7 +36,7 @@ BUDGETS = [
     ("gemm",      "simt",         "sm_*",   "guess",    576),  # the sums, once, where GELU follows
     ("*",         "*",            "sm_*",   "guess",     96),  # ptxas' own trade for occupancy
     ("*",         "*",            "*",      "guess",      0),
-    ("gemm",      "simt",         "gfx1*",  "sample",  2304),  # f64 with GELU
+    ("gemm",      "simt",         "gfx1201", "sample", 2304),  # f64 with GELU
     ("*",         "*",            "*",      "sample",  2048),
 ]
 
