@@ -27,8 +27,8 @@ void choice_explain(const struct choice *choice, clat_context *ctx, const struct
             text_printf(out, "declined, %s\n", why);
         else if (implementation != NULL)
             text_printf(out, "not asked for\n");
-        else if (!(*i)->prefers(&ctx->device))
-            text_printf(out, "not made for this device\n");
+        else if (!(*i)->prefers(&ctx->device, problem))
+            text_printf(out, "not made for it on this device\n");
         else
             text_printf(out, "lower priority\n");
     }
@@ -56,8 +56,8 @@ static clat_status choose_named(const struct wish *wish) {
 static clat_status choose_first(const struct wish *wish) {
     struct text reasons = {0};
     for (const struct implementation *const *i = wish->op->implementations; *i != NULL; i++) {
-        char why[OP_WHY_BYTES] = "not made for this device";
-        if ((*i)->prefers(&wish->ctx->device) &&
+        char why[OP_WHY_BYTES] = "not made for it on this device";
+        if ((*i)->prefers(&wish->ctx->device, wish->problem) &&
             (*i)->supports(&wish->ctx->device, wish->problem, why)) {
             wish->choice->impl = *i;
             text_free(&reasons);
@@ -87,7 +87,7 @@ static bool is_like(const struct implementation *impl, const struct tuned_entry 
 }
 
 /* Whether a tuned entry can be used: for the implementation the caller named, or for one that is
- * made for this device. */
+ * made for this problem on this device. */
 static bool accept_tuned(void *user, const struct tuned_entry *entry) {
     const struct wish *wish = user;
     struct device *device = &wish->ctx->device;
@@ -97,7 +97,7 @@ static bool accept_tuned(void *user, const struct tuned_entry *entry) {
     if (impl == NULL || !impl->supports(device, wish->problem, why))
         return false;
     if (wish->implementation ? strcmp(impl->name, wish->implementation) != 0
-                             : !impl->prefers(device))
+                             : !impl->prefers(device, wish->problem))
         return false;
     if (program_source_hash(&hash, &wish->ctx->programs, impl->source) != CLAT_OK)
         return false;

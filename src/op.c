@@ -89,11 +89,13 @@ const struct implementation *op_implementation(const struct operation *op, const
     return NULL;
 }
 
-bool op_for_cpus(const struct device *device) {
+bool op_for_cpus(const struct device *device, const void *problem) {
+    (void)problem;
     return device->is_cpu;
 }
 
-bool op_for_gpus(const struct device *device) {
+bool op_for_gpus(const struct device *device, const void *problem) {
+    (void)problem;
     return !device->is_cpu;
 }
 

@@ -121,8 +121,8 @@ struct implementation {
 
     /* May it run this problem on this device? If not, `why` gets half a sentence. */
     bool (*supports)(struct device *device, const void *problem, char why[OP_WHY_BYTES]);
-    /* Is it made for this device? Others run only when asked for by name. */
-    bool (*prefers)(const struct device *device);
+    /* Is it made for such problems on this device? Others run only when asked for by name. */
+    bool (*prefers)(const struct device *device, const void *problem);
     /* Are these values (each one of its candidates) legal together? */
     bool (*fits)(const struct device *device, const void *problem, const int *values);
     /* Good values from device facts, before any tuning, over the table's defaults, which `values`
@@ -134,8 +134,8 @@ struct implementation {
 };
 
 /* The usual answers to `prefers`. */
-bool op_for_cpus(const struct device *device);
-bool op_for_gpus(const struct device *device);
+bool op_for_cpus(const struct device *device, const void *problem);
+bool op_for_gpus(const struct device *device, const void *problem);
 
 /* For kernels that are SMALL_SUB_GROUPS (cl/common.clh). */
 void op_define_sub_groups(struct text *defines, const struct device *device);

@@ -120,7 +120,8 @@ static bool takes_part(const struct subject *subject, const struct implementatio
         return false;
     if (wanted != NULL)
         return strcmp(impl->name, wanted) == 0;
-    return impl->prefers(device) || impl == plan_implementation(subject->plan);
+    return impl->prefers(device, subject->bench.problem) ||
+           impl == plan_implementation(subject->plan);
 }
 
 static clat_status open_contests(struct subject *subject, struct contest *contests,

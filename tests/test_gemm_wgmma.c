@@ -305,6 +305,27 @@ static double turned_bytes(const struct gemm *gemm) {
     return (double)smaller(gemm->m, gemm->n) * (double)gemm->k * sizeof(cl_float);
 }
 
+/* Few elements are left to mma where an operand has to be turned. */
+static void test_preferred(void **state) {
+    (void)state;
+    static const struct {
+        unsigned trans;
+        size_t m, n;
+        bool preferred;
+    } cases[] = {{0, 16, 4096, true},   {1, 16, 4096, true},   {2, 16, 4096, false},
+                 {2, 4096, 64, false},  {2, 256, 4096, true},  {2, 4096, 256, true},
+                 {2, 1024, 1024, true}, {2, 512, 1024, false}, {3, 16, 4096, true}};
+    struct device device = hopper_device();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        clat_gemm_problem problem =
+            make_problem(CLAT_F32, cases[i].trans, cases[i].m, cases[i].n, 4096, 0);
+        struct gemm gemm;
+        assert_ok(gemm_normalise(&gemm, &problem));
+        assert_int_equal(gemm_wgmma.prefers(&device, &gemm), cases[i].preferred);
+    }
+    pthread_mutex_destroy(&device.probe_lock);
+}
+
 static void test_guesses_fit(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 8, 64, 200, 1000, 5000, 100000};
@@ -339,6 +360,7 @@ int main(void) {
     for (size_t i = 0; i < N_CHOSEN; i++)
         harness_add("combinations", test_combinations, &targets[chosen[i]]);
     harness_add("declined", test_declined, NULL);
+    harness_add("preferred", test_preferred, NULL);
     harness_add("guesses fit", test_guesses_fit, NULL);
     return harness_run_added();
 }

@@ -46,11 +46,13 @@ static bool axpb_supports(struct device *device, const void *problem, char why[O
     snprintf(why, OP_WHY_BYTES, "n is above 1000");
     return ((const struct axpb *)problem)->n <= 1000;
 }
-static bool yes(const struct device *device) {
+static bool yes(const struct device *device, const void *problem) {
+    (void)problem;
     (void)device;
     return true;
 }
-static bool no(const struct device *device) {
+static bool no(const struct device *device, const void *problem) {
+    (void)problem;
     (void)device;
     return false;
 }
@@ -186,7 +188,7 @@ static void test_run(void **state) {
     assert_string_equal(info->tunables, "STEP=4");
     assert_string_equal(info->tunables_from, "guess");
     assert_int_equal(info->workspace_bytes, 777 * 4);
-    assert_non_null(strstr(info->explanation, "other: not made for this device"));
+    assert_non_null(strstr(info->explanation, "other: not made for it on this device"));
     assert_non_null(strstr(info->explanation, "first: chosen, STEP=4 from guess"));
     clat_plan_release(plan);
     assert_null(clat_plan_get_info(NULL));

@@ -73,8 +73,9 @@ static bool declines(struct device *device, const void *problem, char why[OP_WHY
     snprintf(why, OP_WHY_BYTES, "it never does");
     return false;
 }
-static bool prefers(const struct device *device) {
+static bool prefers(const struct device *device, const void *problem) {
     (void)device;
+    (void)problem;
     return true;
 }
 static bool fits(const struct device *device, const void *problem, const int *values) {
@@ -232,6 +233,16 @@ static clat_context *open_context(const char *tuned_file) {
     assert_ok(clat_context_create_with(&ctx, clat_context_cl(harness_context()),
                                        clat_context_device(harness_context()), &options));
     return ctx;
+}
+
+/* Tuned values beside those that are shipped for this device. */
+static size_t count_tuned(const clat_context *ctx) {
+    clat_device_info info, shipped;
+    clat_context *other = open_context("/nonexistent/tuned.json");
+    assert_ok(clat_context_info(other, &shipped));
+    clat_context_release(other);
+    assert_ok(clat_context_info(ctx, &info));
+    return info.tuned_entries - shipped.tuned_entries;
 }
 
 static clat_plan *make_plan(clat_context *ctx, enum kind kind, int64_t n, int64_t id) {
@@ -488,9 +499,7 @@ static void test_budget(void **state) {
      * measured and each problem's guess. */
     assert_true(watch.calls < 2 * LARGE_CANDIDATES);
     assert_true(watch.late <= 2);
-    clat_device_info info;
-    assert_ok(clat_context_info(ctx, &info));
-    assert_in_range(info.tuned_entries, 1, 2);
+    assert_in_range(count_tuned(ctx), 1, 2);
     clat_plan_release(plans[0]);
     clat_plan_release(plans[1]);
     clat_context_release(ctx);
@@ -784,9 +793,7 @@ static void test_two_tuners(void **state) {
         assert_non_null(good);
     }
     clat_context *ctx = open_context(path);
-    clat_device_info info;
-    assert_ok(clat_context_info(ctx, &info));
-    assert_int_equal(info.tuned_entries, 2);
+    assert_int_equal(count_tuned(ctx), 2);
     check_tuned(ctx, PLAIN, 21, NULL);
     check_tuned(ctx, PLAIN, 22, NULL);
     clat_context_release(ctx);

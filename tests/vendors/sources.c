@@ -166,10 +166,11 @@ static void add_case(const struct target *target, const struct device *device,
 
 /* ---- which cases */
 
-static bool is_supported(const struct problem *problem, const struct operation *op,
-                         const struct implementation *impl, struct device *device) {
+static bool is_meant(const struct problem *problem, const struct operation *op,
+                     const struct implementation *impl, struct device *device) {
     char why[OP_WHY_BYTES];
-    return problem->op == op && impl->supports(device, &problem->of, why);
+    return problem->op == op && impl->prefers(device, &problem->of) &&
+           impl->supports(device, &problem->of, why);
 }
 
 /* The next problem from `*at` on, round about, for which the values are legal. */
@@ -178,7 +179,7 @@ static const struct problem *next_problem(size_t *at, const struct operation *op
                                           const int *values) {
     for (;;) {
         const struct problem *problem = &out.problems[(*at)++ % out.n_problems];
-        if (is_supported(problem, op, impl, device) && impl->fits(device, &problem->of, values))
+        if (is_meant(problem, op, impl, device) && impl->fits(device, &problem->of, values))
             return problem;
     }
 }
@@ -206,7 +207,7 @@ static void add_guesses(const struct target *target, struct device *device,
     for (size_t seen = 0, added = 0; seen < out.n_problems && added < wanted; seen++) {
         const struct problem *problem = &out.problems[(*at)++ % out.n_problems];
         int values[OP_MAX_TUNABLES] = {0};
-        if (!is_supported(problem, op, impl, device))
+        if (!is_meant(problem, op, impl, device))
             continue;
         tunables_guess(impl, device, &problem->of, values);
         add_case(target, device, impl, problem, values, "guess");
@@ -217,7 +218,7 @@ static void add_guesses(const struct target *target, struct device *device,
 static void add_samples(const struct target *target, struct device *device,
                         const struct operation *op, const struct implementation *impl) {
     size_t first = *turn_of(target, impl);
-    while (!is_supported(&out.problems[first % out.n_problems], op, impl, device))
+    while (!is_meant(&out.problems[first % out.n_problems], op, impl, device))
         first++;
     struct combinations list =
         combinations_choose(impl, device, &out.problems[first % out.n_problems].of, SAMPLES);
@@ -232,7 +233,7 @@ static void add_implementation(const struct target *target, struct device *devic
                                const struct operation *op, const struct implementation *impl) {
     bool supported = false;
     for (size_t i = 0; i < out.n_problems && !supported; i++)
-        supported = is_supported(&out.problems[i], op, impl, device);
+        supported = is_meant(&out.problems[i], op, impl, device);
     if (!supported)
         return;
     add_guesses(target, device, op, impl);
@@ -245,7 +246,7 @@ static void add_target(const struct target *target) {
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
         for (const struct implementation *const *impl = operations[i]->implementations;
              *impl != NULL; impl++)
-            if ((*impl)->prefers(&device) && !is_assembly(*impl) &&
+            if (!is_assembly(*impl) &&
                 (target->emulated == NULL || strcmp((*impl)->name, "mma") == 0))
                 add_implementation(target, &device, operations[i], *impl);
     device_close(&device);
