@@ -226,7 +226,7 @@ GPU_SUITES ?= gpu-gemm gpu-gemm-sizes gpu-gemm-tokens gpu-gemm-mma gpu-tf32 gpu-
 MASKS := causal window:128,128 longformer:128,48 dilated:64,4 strided:128,128 fixed:128,16 logsparse:64 \
     sinks:16,256 prefix:500 documents:7 bigbird:64,3 bslongformer:64,1,1 bswindow:64,3 bsfixed:64,4,1 csr:64,0.15
 CURVES := gemm attention-64 attention-64-causal attention-128 attention-128-causal
-PLOTS := $(CURVES) $(CURVES:%=gpu-%) sparse
+PLOTS := $(CURVES) $(CURVES:%=gpu-%) sparse gpu-sparse
 BENCH_FLAGS ?=
 TORCH_FLAGS ?=
 RESULTS ?= docs/benchmarks

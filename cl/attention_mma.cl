@@ -312,21 +312,6 @@ static inline void store_logsumexp(struct mma_subgroup self, __global float *lse
 }
 #endif
 
-/*
- * Which query tile of all comes `turn`-th. Where later ones see more keys, those of p.section heads
- * at a time take turns, the longest first, so that what runs alone in the end is short.
- */
-static inline long group_at(const struct attention_params *p, long turn)
-{
-    const long heads = get_num_groups(0) / p->query_tiles;
-    const long size = (long)p->section * p->query_tiles;
-    const long start = turn / size * p->section;
-    const long width = min((long)p->section, heads - start);
-    const int index = (int)(turn % size / width);
-    return (start + turn % size % width) * p->query_tiles +
-           (p->last_first ? p->query_tiles - 1 - index : index);
-}
-
 __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
 {
     __local uint4 tile_q[BQ * CHUNKS] __attribute__((aligned(128))); /* in the end O */
@@ -337,7 +322,9 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     MMA_SUBGROUP(self, SG, BATCH(S_FRAGMENTS > O_FRAGMENTS ? S_FRAGMENTS : O_FRAGMENTS), RQ);
 
     const int item = get_local_id(0);
-    const struct query_tile t = query_tile(&p, group_at(&p, get_group_id(0)));
+    const int heads = get_num_groups(0) / p.query_tiles;
+    const struct query_tile t =
+        query_tile(&p, group_in_turn(&p, heads, get_group_id(0) ORDER_NAME));
     const int kv_head = t.head / p.group;
     const struct rows rows_q = ROWS(q, t.head);
     const struct rows rows_k = ROWS(k, kv_head), rows_v = ROWS(v, kv_head);

@@ -1,9 +1,10 @@
-/* Pieces of attention on CPU devices by themselves: the exponential, and how long rows of a tile
- * list are split. */
+/* Pieces of attention on CPU devices by themselves: the exponential, how long rows of a tile
+ * list are split, and in which order rows start. */
 #include "harness.h"
 
 #include "mask_cases.h"
 #include "ops/attention.h"
+#include "sizes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -153,6 +154,48 @@ static void test_split(void **state) {
     clat_mask_release(mask);
 }
 
+/* Every row of the lists once, by length; the few far longer ones ahead of all. */
+static void test_order(void **state) {
+    (void)state;
+    static const struct {
+        const char *mask;
+        size_t heads;
+        int32_t ahead, last_first;
+    } cases[] = {{"longformer", 1, 1, 0},
+                 {"dilated", 1, 0, 0},
+                 {"heads", 4, 1, 0},
+                 {"documents_causal", 1, 0, 0},
+                 {"intervals_causal", 1, 0, 1}};
+    enum { SEQ = 1024, TILE = 16, ROWS = SEQ / TILE };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct mask_tiles list = {0};
+        clat_mask *mask = mask_case_named(cases[c].mask)->make(SEQ, SEQ);
+        struct attention_params params = {.query_tiles = ROWS,
+                                          .list_heads = (int32_t)mask_heads(mask)};
+        bool seen[ROWS] = {false};
+        size_t before = SIZE_MAX;
+        assert_ok(mask_tiles(mask, SEQ, SEQ, TILE, TILE, &list));
+        assert_ok(attention_order_rows(&list, &params));
+        assert_int_equal(list.n_index, (3 * cases[c].heads + 1) * ROWS);
+        for (size_t n = 0; n < ROWS; n++) {
+            const uint32_t row = list.index[3 * cases[c].heads * ROWS + n];
+            size_t tiles = 0;
+            assert_true(row < ROWS && !seen[row]);
+            seen[row] = true;
+            for (size_t head = 0; head < cases[c].heads; head++)
+                tiles = larger(tiles, list.index[3 * (head * ROWS + row) + 2]);
+            assert_true(tiles <= before);
+            before = tiles;
+        }
+        if (params.ahead != cases[c].ahead || params.last_first != cases[c].last_first)
+            fail_msg("%s: %d ahead, last first: %d", cases[c].mask, params.ahead,
+                     params.last_first);
+        free(list.index);
+        free(list.tiles);
+        clat_mask_release(mask);
+    }
+}
+
 /* What is split needs a workspace, the pool's or the caller's. */
 static void test_workspace(void **state) {
     (void)state;
@@ -189,6 +232,7 @@ static void test_workspace(void **state) {
 int main(void) {
     harness_add("weights", test_weights, NULL);
     harness_add("long rows", test_split, NULL);
+    harness_add("order", test_order, NULL);
     harness_add("workspace", test_workspace, NULL);
     return harness_run_added();
 }

@@ -12,8 +12,10 @@ what is wrong is not compared. Writes the JSON of `clattice bench --json`, for `
     python3 tools/bench_torch.py --dtype bf16 --head-dim 128 --seq 4096 --mask causal
     python3 tools/bench_torch.py --seq 16384 --mask sliding-256,sliding-1024,longformer-256-64
 
-Masks are full, causal, sliding-W (causal, the last W keys) and longformer-W-G (a window of W keys
-around each query, and G tokens that see all and that all see).
+Masks are full, causal, sliding-W (causal, the last W keys), longformer-W-G (a window of W keys
+around each query, and G tokens that see all and that all see), bigbird-B-R (blocks of B: three
+around the diagonal, the first and the last, and R random ones) and blocks-B-P (P percent of all
+blocks, at random).
 """
 
 import argparse
@@ -21,6 +23,7 @@ import ctypes as c
 import json
 import math
 import os
+import random
 import shlex
 import statistics
 import sys
@@ -60,6 +63,12 @@ class PlanInfo(c.Structure):  # clat_plan_info
         + [("tuned", c.c_bool), ("problem", c.c_char_p), ("explanation", c.c_char_p)]
         + [("workspace_bytes", c.c_size_t), ("flops", c.c_double)]
     )
+
+
+class MaskInfo(c.Structure):  # clat_mask_info
+    _fields_ = [("pairs", c.c_double)] + [
+        (n, c.c_size_t) for n in ("lists", "tiles", "full_tiles", "partial_tiles")
+    ]
 
 
 class Verdict(c.Structure):  # clat_verdict
@@ -120,13 +129,14 @@ class Mask:
     def __init__(self, text):
         kind, *numbers = text.split("-")
         if (kind, len(numbers)) not in (
-            ("full", 0), ("causal", 0), ("sliding", 1), ("longformer", 2)
+            ("full", 0), ("causal", 0), ("sliding", 1), ("longformer", 2), ("bigbird", 2), ("blocks", 2)
         ) or not all(number.isdecimal() for number in numbers):
             raise ValueError(f"{text} is no mask")
         self.text, self.kind, self.numbers = text, kind, [int(number) for number in numbers]
         self.is_plain = not numbers  # scaled_dot_product_attention has it
+        self.seen = None  # of bigbird and blocks: for PyTorch, by block of queries and of keys
 
-    def make(self, library):
+    def make(self, library, seq):
         def made(name, *args):
             mask = c.c_void_p()
             library.call("clat_mask_" + name, c.byref(mask), *args)
@@ -138,6 +148,8 @@ class Mask:
             return made("causal", 0)
         if self.kind == "sliding":
             return made("window", c.c_int64(self.numbers[0] - 1), c.c_int64(0))
+        if self.kind in ("bigbird", "blocks"):
+            return self.make_blocks(library, made, seq)
         side = c.c_int64(self.numbers[0] // 2)
         terms = [made("window", side, side), made("global", c.c_int64(self.numbers[1]))]
         mask = made("any", c.c_size_t(len(terms)), (c.c_void_p * len(terms))(*terms))
@@ -145,7 +157,30 @@ class Mask:
             library.clat.clat_mask_release(term)
         return mask
 
+    def make_blocks(self, library, made, seq):
+        block, other = self.numbers
+        count = -(-seq // block)
+        if self.kind == "bigbird":
+            sizes = [c.c_uint32(n) for n in (block, count, count, 1, 3, other)]
+            mask = made("bigbird", *sizes, c.c_uint64(1))
+        else:
+            draw, columns = random.Random(1), round(count * other / 100)
+            listed = [n for _ in range(count) for n in sorted(draw.sample(range(count), columns))]
+            mask = made(
+                "block_csr",
+                *(c.c_uint32(n) for n in (block, block, count, count, 1)),
+                (c.c_uint32 * (count + 1))(*range(0, len(listed) + 1, columns)),
+                (c.c_uint32 * len(listed))(*listed),
+            )
+        info, tiles = MaskInfo(), (c.c_ubyte * (count * count))()
+        sizes = [c.c_int64(n) for n in (seq, seq, 1, block, block)]
+        library.call("clat_mask_inspect", c.byref(info), mask, *sizes, tiles)
+        self.seen = [[tiles[i * count + j] > 0 for j in range(count)] for i in range(count)]
+        return mask
+
     def visible(self, _batch, _head, query, key):
+        if self.seen is not None:
+            return self.seen[query // self.numbers[0], key // self.numbers[0]]
         if self.kind == "sliding":
             return (query >= key) & (query - key < self.numbers[0])
         side, tokens = self.numbers[0] // 2, self.numbers[1]
@@ -159,7 +194,7 @@ class Ours:
 
     def __init__(self, library, shape, options):
         self.library, self.shape = library, shape
-        self.mask, self.plan, self.trial = shape.mask.make(library), c.c_void_p(), c.c_void_p()
+        self.mask, self.plan, self.trial = shape.mask.make(library, shape.seq), c.c_void_p(), c.c_void_p()
         problem = Problem(
             dtype=DTYPES[shape.dtype],
             batch=shape.batch,
@@ -272,8 +307,10 @@ class Flex(Torch):
         from torch.nn.attention import flex_attention as flex
 
         self.torch.compiler.reset()
-        seq = self.ours.shape.seq
-        visible = self.ours.shape.mask.visible
+        seq, mask = self.ours.shape.seq, self.ours.shape.mask
+        visible = mask.visible
+        if mask.seen is not None:
+            mask.seen = self.torch.tensor(mask.seen, device="cuda")
         self.blocks = flex.create_block_mask(
             lambda batch, head, query, key: visible(batch, head, query, key), None, None, seq, seq
         )

@@ -148,14 +148,7 @@ static clat_status set_constant(struct launch *out, unsigned index, uint32_t *wo
 
 enum { CONSTANT_INDEX, CONSTANT_TILES, CONSTANT_WORDS, CONSTANT_ITEMS };
 
-/* Whether the later half of all query tiles has more work than the earlier one. */
-static bool later_are_longer(const struct mask_tiles *list, size_t query_tiles) {
-    size_t work[2] = {0, 0};
-    for (size_t row = 0; row < list->n_index / 3; row++)
-        work[row % query_tiles >= query_tiles / 2] += list->index[3 * row + 2];
-    return work[1] > work[0];
-}
-
+/* Tile lists with their order of rows behind them, and the predicate. */
 static clat_status fill_lists(const struct attention *a, size_t tile_q, size_t tile_k,
                               size_t shares, struct attention_params *params, struct launch *out) {
     clat_status st = CLAT_OK;
@@ -164,13 +157,13 @@ static clat_status fill_lists(const struct attention *a, size_t tile_q, size_t t
     uint32_t *words = NULL, *items = NULL;
     size_t n_words = 0;
     TRY(mask_tiles(a->mask, seq_q, seq_k, (int64_t)tile_q, (int64_t)tile_k, &list));
-    params->last_first = later_are_longer(&list, ceil_div(a->seq_q, tile_q));
     if (shares > 0) {
         const size_t rounds = a->batch * (params->list_heads > 1 ? 1 : a->heads);
         TRY(attention_split_rows(&list, rounds, shares, params, &items, &n_words));
         if (items != NULL)
             TRY(set_constant(out, CONSTANT_ITEMS, items, n_words));
     }
+    TRY(attention_order_rows(&list, params));
     TRY(set_constant(out, CONSTANT_INDEX, list.index, list.n_index));
     list.index = NULL;
     TRY(set_constant(out, CONSTANT_TILES, list.tiles, list.n_tiles));

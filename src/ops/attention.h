@@ -105,6 +105,11 @@ clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, s
                                  struct attention_params *params, uint32_t **items,
                                  size_t *n_words);
 
+/* Appends to the list's index the numbers of its rows, the longest first, as group_in_turn() of
+ * attention.clh reads them; rows of several heads go by the longest of them. Sets `ahead` and
+ * `last_first`. */
+clat_status attention_order_rows(struct mask_tiles *list, struct attention_params *params);
+
 /* Query tiles of all heads and batches: work-groups to launch. */
 size_t attention_groups(const struct attention *attention, size_t tile_q);
 

@@ -121,6 +121,50 @@ static void place_rows(const struct mask_tiles *list, size_t limit, struct place
     qsort(places, n, sizeof *places, compare_places);
 }
 
+/* ---- the order of rows */
+
+struct ranked {
+    size_t tiles;
+    uint32_t row;
+};
+
+static int compare_ranks(const void *a, const void *b) {
+    const struct ranked *x = a, *y = b;
+    if (x->tiles != y->tiles)
+        return x->tiles > y->tiles ? -1 : 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+clat_status attention_order_rows(struct mask_tiles *list, struct attention_params *params) {
+    enum { FAR_LONGER = 3 }; /* than rows are on average */
+    const double MUCH = 0.6; /* of all work, for the later half */
+    const size_t query_tiles = (size_t)params->query_tiles, lists = (size_t)params->list_heads;
+    struct ranked *ranks = calloc(query_tiles + 1, sizeof *ranks); /* there may be none */
+    uint32_t *index = realloc(list->index, (list->n_index + query_tiles + 1) * sizeof *index);
+    size_t total = 0, later = 0;
+    list->index = index != NULL ? index : list->index;
+    if (ranks == NULL || index == NULL) {
+        free(ranks);
+        return status_no_memory(query_tiles * (sizeof *ranks + sizeof *index));
+    }
+    for (size_t row = 0; row < query_tiles; row++)
+        ranks[row].row = (uint32_t)row;
+    for (size_t n = 0; n < lists * query_tiles; n++) {
+        const size_t tiles = row_tiles(list, n), row = n % query_tiles;
+        ranks[row].tiles = larger(ranks[row].tiles, tiles);
+        total += tiles;
+        later += row >= query_tiles / 2 ? tiles : 0;
+    }
+    qsort(ranks, query_tiles, sizeof *ranks, compare_ranks);
+    for (size_t n = 0; n < query_tiles; n++) {
+        index[list->n_index++] = ranks[n].row;
+        params->ahead += ranks[n].tiles * query_tiles * lists > FAR_LONGER * total;
+    }
+    params->last_first = (double)later > MUCH * (double)total;
+    free(ranks);
+    return CLAT_OK;
+}
+
 clat_status attention_split_rows(const struct mask_tiles *list, size_t rounds, size_t shares,
                                  struct attention_params *params, uint32_t **items,
                                  size_t *n_words) {

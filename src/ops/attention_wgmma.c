@@ -241,10 +241,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     TRY(attention_launch_common(a, tile_q(values), (size_t)values[T_BK],
                                 (struct attention_split){.parts = parts}, out));
     memcpy(&params, out->params, sizeof params);
-    /* Rows of lists may be of any length: the first ones of all heads come first. */
-    params.section = a->mask != NULL     ? (attention_int)(a->batch * a->heads)
-                     : params.last_first ? (attention_int)attention_section_heads(a)
-                                         : 1;
+    params.section = params.last_first ? (attention_int)attention_section_heads(a) : 1;
     params.turns = (attention_int)turns;
     if (a->score != NULL) { /* which then multiplies, and the kernel need not know */
         params.score_scale *= params.sign;
