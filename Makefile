@@ -251,7 +251,7 @@ python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-dims
 python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-mma.json \
     --implementation mma || failed=1; \
 python3 tools/bench_torch.py $(TORCH_FLAGS) --json $(RESULTS)/gpu-attention-sparse.json \
-    --seq 16384 --mask sliding-256,sliding-1024,longformer-256-64 || failed=1;
+    --peer flex --seq 16384 --mask sliding-256,sliding-1024,longformer-256-64,bigbird-64-3,blocks-128-10 || failed=1;
 endef
 
 .PHONY: benchmarks benchmarks-gpu

@@ -164,7 +164,6 @@ static void test_order(void **state) {
     } cases[] = {{"longformer", 1, 1, 0},
                  {"dilated", 1, 0, 0},
                  {"heads", 4, 1, 0},
-                 {"documents_causal", 1, 0, 0},
                  {"intervals_causal", 1, 0, 1}};
     enum { SEQ = 1024, TILE = 16, ROWS = SEQ / TILE };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {

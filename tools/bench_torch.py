@@ -301,7 +301,7 @@ class Sdpa(Torch):
 class Flex(Torch):
     """flex_attention, compiled."""
 
-    attention = blocks = None
+    attention = blocks = kernel_options = None
 
     def compile(self):
         from torch.nn.attention import flex_attention as flex
@@ -311,8 +311,12 @@ class Flex(Torch):
         visible = mask.visible
         if mask.seen is not None:
             mask.seen = self.torch.tensor(mask.seen, device="cuda")
+        # Blocks of the mask's own size, if they are smaller than those that are usual, and tiles that fit.
+        block = min(mask.numbers[0], 128) if mask.seen is not None else 128
+        self.kernel_options = {"BLOCK_M": block, "BLOCK_N": block} if block < 128 else None
         self.blocks = flex.create_block_mask(
-            lambda batch, head, query, key: visible(batch, head, query, key), None, None, seq, seq
+            lambda batch, head, query, key: visible(batch, head, query, key), None, None, seq, seq,
+            BLOCK_SIZE=block,
         )
         self.attention = self.torch.compile(flex.flex_attention, dynamic=False)
 
@@ -325,6 +329,7 @@ class Flex(Torch):
                 *self.operands,
                 block_mask=self.blocks,
                 enable_gqa=shape.heads != shape.kv_heads,
+                kernel_options=self.kernel_options,
             )
         return result
 
