@@ -399,6 +399,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention(ATTENTION
 #endif
     vec top[NV], sum[NV];
 
+    MASK_BEGIN(p)
     const struct share share = share_of(&p, ITEMS, get_group_id(0));
     const struct query_tile t = query_tile(&p, share.group);
     const int kv_head = t.head / p.group;

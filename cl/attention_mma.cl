@@ -137,7 +137,7 @@ ALWAYS_INLINE void modify_scores(struct mma_subgroup self, mma_sums *s,
 #if !MASK_LIST
 ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
                                const struct attention_params *p, const struct query_tile *t,
-                               const struct key_tile *tile, __global const uint *words)
+                               const struct key_tile *tile, mask_words words)
 {
     /* The first key of the tile that the query sees, from the lane's first row on: sums lie at the
      * same distances in all lanes. And how many follow. */
@@ -164,7 +164,7 @@ ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
 
 ALWAYS_INLINE void mask_scores(struct mma_subgroup self, mma_sums *s,
                                const struct attention_params *p, const struct query_tile *t,
-                               const struct key_tile *tile, __global const uint *words)
+                               const struct key_tile *tile, mask_words words)
 {
     MMA_UNROLL for (int start = 0; start < N_SUMS; start += SEEN_BITS)
     {
@@ -321,6 +321,7 @@ __kernel MMA_KERNEL(GROUP) void attention(ATTENTION_PARAMETERS)
     __local int found; /* a NaN or an infinity in V, in a partial tile */
     MMA_SUBGROUP(self, SG, BATCH(S_FRAGMENTS > O_FRAGMENTS ? S_FRAGMENTS : O_FRAGMENTS), RQ);
 
+    MASK_BEGIN(p)
     const int item = get_local_id(0);
     const int heads = get_num_groups(0) / p.query_tiles;
     const struct query_tile t =

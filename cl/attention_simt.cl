@@ -289,7 +289,7 @@ ALWAYS_INLINE void modify_scores(float (*s)[RK], const struct attention_params *
  * which are left. */
 ALWAYS_INLINE ulong mask_keys(float (*s)[RK], const struct attention_params *p,
                               const struct query_tile *t, const struct key_tile *tile,
-                              __global const uint *words, int x, int y)
+                              mask_words words, int x, int y)
 {
     ulong seen = 0;
     NO_UNROLL for (int n = 0; n < RQ * RK; n++)
@@ -351,7 +351,7 @@ ALWAYS_INLINE void hide_keys(float (*s)[RK], ulong seen)
 /* Scores become weights: everything between the two products. Contains a barrier. */
 ALWAYS_INLINE void weigh_tile(float (*s)[RK], float (*out)[RO], float *sum, float *top,
                               const struct attention_params *p, const struct query_tile *t,
-                              const struct key_tile *tile, __global const uint *words,
+                              const struct key_tile *tile, mask_words words,
                               __local float *shared_rows, int x, int y)
 {
     const bool masked = tile->partial || tile->count < BK;
@@ -435,6 +435,7 @@ attention(ATTENTION_PARAMETERS)
     __local float stages[2 * STAGE] __attribute__((aligned(16)));
     __local float shared_rows[TX * BQ] __attribute__((aligned(16)));
 
+    MASK_BEGIN(p)
     /* Pairs of work-items are neighbours in y, which halves what eight read at a time. */
     const int item = get_local_id(0), x = item / 2 % TX, y = item % 2 + item / (2 * TX) * 2;
     /* What takes longest starts first, so that it does not run alone in the end. */

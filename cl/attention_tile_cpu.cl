@@ -250,7 +250,7 @@ static inline void add_run(float *ot, const float *st, __global const uint *pack
 /* Adds them to the queries that see their key. Rare, hence by elements of V. */
 static inline void add_no_numbers(float *ot, const float *st, __global const element *v,
                                   const struct attention_params *p, const struct query_tile *t,
-                                  const struct key_tile *tile, __global const uint *words,
+                                  const struct key_tile *tile, mask_words words,
                                   const struct run *r)
 {
     int query[BQ];
@@ -311,6 +311,7 @@ attention(ATTENTION_PARAMETERS, __global const uint *workspace)
     float ot[OUT_DIM * BQ] __attribute__((aligned(64)));
     vec top[NV], sum[NV];
 
+    MASK_BEGIN(p)
     const struct share share = share_of(&p, ITEMS, get_group_id(0));
     const struct query_tile t = query_tile(&p, share.group);
     const int kv_head = t.head / p.group;

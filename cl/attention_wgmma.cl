@@ -452,6 +452,7 @@ attention(ATTENTION_PARAMETERS, __global uchar *workspace)
                               base + Q_STAGES * Q_BYTES + STAGES * K_BYTES,
                               hopper_address(barriers), turns};
     HOPPER_RESIDENT(RESIDENT);
+    MASK_BEGIN(p)
     if (item == 0) {
         NO_UNROLL for (int i = 0; i < N_BARRIERS; i++)
             hopper_barrier_make(at.barriers + 8 * i, i < FREE ? 1 : 4 * CW);

@@ -225,6 +225,47 @@ out:
     return st;
 }
 
+clat_status clat_mask_predicate(clat_mask **out, const char *code, unsigned varies) {
+    clat_status st = CLAT_OK;
+    clat_mask *mask = NULL;
+    TRY(mask_check_out(out));
+    if (code == NULL)
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "code is NULL"));
+    if (varies > (CLAT_MASK_BY_BATCH | CLAT_MASK_BY_HEAD))
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "varies is %u, no clat_mask_varies", varies));
+    TRY(mask_make(&mask, MASK_CODE));
+    mask->codes = 1;
+    mask->varies = varies;
+    TRY(snippet_take(&mask->code, code));
+    *out = mask;
+    mask = NULL;
+out:
+    clat_mask_release(mask);
+    return st;
+}
+
+clat_status clat_mask_bits(clat_mask **out, unsigned varies) {
+    static const char *const rows[] = {"query", "batch * (ulong)seq_q + query",
+                                       "head * (ulong)seq_q + query",
+                                       "(batch * (ulong)heads + head) * seq_q + query"};
+    struct text code = {0};
+    clat_status st = CLAT_OK;
+    TRY(mask_check_out(out));
+    if (varies > (CLAT_MASK_BY_BATCH | CLAT_MASK_BY_HEAD))
+        TRY(status_fail(CLAT_INVALID_ARGUMENT, "varies is %u, no clat_mask_varies", varies));
+    text_printf(&code, "visible = data[(%s) * ((seq_k + 31) / 32) + key / 32] >> key %% 32 & 1;",
+                rows[varies]);
+    TRY(text_check(&code));
+    TRY(clat_mask_predicate(out, text_string(&code), varies));
+out:
+    text_free(&code);
+    return st;
+}
+
+clat_status clat_mask_lengths(clat_mask **out) {
+    return clat_mask_predicate(out, "visible = key < data[batch];", CLAT_MASK_BY_BATCH);
+}
+
 /* ---- joins */
 
 clat_status mask_join(clat_mask **out, enum mask_kind kind, size_t count,
@@ -243,6 +284,8 @@ clat_status mask_join(clat_mask **out, enum mask_kind kind, size_t count,
             TRY(status_fail(CLAT_INVALID_ARGUMENT, "masks[%zu] is NULL", c));
         mask->children[mask->n_children++] = mask_retain(masks[c]);
         mask->terms += masks[c]->terms;
+        mask->codes += masks[c]->codes;
+        mask->varies |= masks[c]->varies;
         if (masks[c]->depth >= mask->depth)
             mask->depth = masks[c]->depth + 1;
         if (masks[c]->heads > 1 && mask->heads > 1 && masks[c]->heads != mask->heads)
@@ -328,6 +371,7 @@ void clat_mask_release(clat_mask *mask) {
         return;
     for (size_t c = 0; c < mask->n_children; c++)
         clat_mask_release(mask->children[c]);
+    snippet_release(mask->code);
     free(mask->of_head);
     free(mask->distances.list);
     free(mask->intervals.first);
@@ -420,6 +464,8 @@ static bool visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t
         return documents_visible(&mask->documents, i, j);
     case MASK_BLOCKS:
         return blocks_visible(&mask->blocks, head, i, j);
+    case MASK_CODE: /* only devices know: see below */
+        return true;
     case MASK_ALL:
         for (size_t c = 0; c < mask->n_children; c++)
             if (!visible(mask->children[c], seq_q, seq_k, head, i, j))
@@ -450,6 +496,9 @@ bool clat_mask_visible(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
         return true;
     if (mask->heads > 1 && head >= mask->heads)
         return false;
+    if (mask->codes > 0)
+        return mask_cover(mask, &(struct query){seq_q, seq_k, head}, (struct region){i, i, j, j}) !=
+               COVER_EMPTY;
     return visible(mask, seq_q, seq_k, head, i, j);
 }
 
@@ -560,6 +609,14 @@ static void grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {
     }
     for (size_t c = 0; c < mask->n_children; c++)
         grain(mask->children[c], rows, cols);
+}
+
+bool mask_has_code(const clat_mask *mask) {
+    return mask != NULL && mask->codes > 0;
+}
+
+unsigned mask_varies(const clat_mask *mask) {
+    return mask != NULL ? mask->varies : 0;
 }
 
 void mask_grain(const clat_mask *mask, uint32_t *rows, uint32_t *cols) {

@@ -35,6 +35,11 @@ double mask_band_pairs(struct mask_band band, int64_t seq_q, int64_t seq_k);
 /* The heads that differ: 1 when every head sees the same, else the heads of its block lists. */
 int64_t mask_heads(const clat_mask *mask);
 
+/* Whether it has predicates of the caller's: then lists made here hold tiles that may be empty or
+ * full, as partial ones, and devices find out; and by what their answers vary: clat_mask_varies. */
+bool mask_has_code(const clat_mask *mask);
+unsigned mask_varies(const clat_mask *mask);
+
 /* Visible (query, key) pairs of one batch element, over all `heads`. For flop counts. */
 double mask_pairs(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int64_t heads);
 
@@ -64,9 +69,10 @@ clat_status mask_tiles(const clat_mask *mask, int64_t seq_q, int64_t seq_k, int6
 
 /*
  * The predicate of a mask that is no band, as OpenCL C: defines
- *     MASK_VISIBLE(mask_words, head, i, j)    non-zero when query i sees key j
- * with int i, j, head; `words` are the data it reads (a __global const uint *), malloc'ed. Where it
- * defines MASK_VECTORS as 1, not 0, i may be a vector of int too.
+ *     MASK_VISIBLE(mask_words, data, batch, head, heads, i, j)
+ * non-zero when query i sees key j, with int i, j, batch, head, heads; `words` are the numbers it
+ * reads (a __global const uint *), malloc'ed, `data` (the same) what the caller's predicates read.
+ * Where it defines MASK_VECTORS as 1, not 0, i may be a vector of int too.
  */
 clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, struct text *source,
                            uint32_t **words, size_t *n_words);

@@ -1,5 +1,6 @@
 /* How many pairs of a query and a key a mask leaves visible: by formula where it has one; else
- * regions are halved until their partial terms depend on one number alone, be it the distance. */
+ * regions are halved until their partial terms depend on one number alone, be it the distance. What
+ * only devices can tell counts as visible. */
 #include "mask_tree.h"
 
 /* Pairs with j <= i + high: the sum over i of min(max(i + high + 1, 0), seq_k). */
@@ -18,7 +19,7 @@ double mask_band_pairs(struct mask_band band, int64_t seq_q, int64_t seq_k) {
 }
 
 /* What the terms depend on that are partial in a region. */
-enum { ON_DISTANCE = 1, ON_KEY = 2, ON_QUERY = 4, ON_BOTH = 8 };
+enum { ON_DISTANCE = 1, ON_KEY = 2, ON_QUERY = 4, ON_BOTH = 8, ON_CODE = 16 };
 
 static unsigned dependence(const clat_mask *mask, const struct query *query, struct region r) {
     unsigned joined = 0;
@@ -37,6 +38,8 @@ static unsigned dependence(const clat_mask *mask, const struct query *query, str
         joined |= dependence(mask->children[c], query, r);
     if (mask->n_children > 0)
         return joined;
+    if (mask->kind == MASK_CODE)
+        return ON_CODE;
     if (mask_band(mask, query->seq_q, query->seq_k, &band) || mask->kind == MASK_STRIDE ||
         mask->kind == MASK_DISTANCES)
         return ON_DISTANCE;
@@ -134,14 +137,16 @@ static double region_pairs(const clat_mask *mask, const struct query *query, str
         return cover == COVER_FULL ? all : 0;
     if (mask->kind == MASK_HEADS)
         return region_pairs(mask->children[mask->of_head[query->head]], query, r);
-    if (mask->kind == MASK_NOT)
+    if (mask->kind == MASK_NOT && mask->codes == 0)
         return all - region_pairs(mask->children[0], query, r);
     if (mask->kind == MASK_BY_BLOCKS)
         return by_blocks_pairs(mask, query, r);
     const clat_mask *only = only_partial(mask, query, r);
     if (only != NULL)
         return region_pairs(only, query, r);
-    switch (dependence(mask, query, r)) {
+    switch (dependence(mask, query, r) & ~(unsigned)ON_CODE) {
+    case 0: /* code alone */
+        return all;
     case ON_DISTANCE:
         return diagonal_pairs(mask, query, r);
     case ON_KEY:

@@ -16,6 +16,9 @@
  *     documents       where each query's number of its document starts, and each key's
  *     heads           for each the number of its mask
  *     blocks          where its row_ptr starts, where its col_idx starts, n_rows
+ *     code            seq_q, seq_k, or how many blocks they are
+ *
+ * The caller's code is a function in front of it.
  *
  * A mask by blocks asks its own for the numbers of blocks, "((i) / 64)", where others ask for
  * "(i)".
@@ -49,7 +52,7 @@ static const char SEARCH[] =
     "}\n";
 
 struct emitter {
-    struct text *source;
+    struct text *source, functions;
     uint32_t *words;
     size_t numbers; /* words of numbers so far */
     size_t lists;   /* words of lists so far, numbers of all terms included */
@@ -68,6 +71,7 @@ static size_t term_numbers(const clat_mask *mask) {
     case MASK_DISTANCES:
     case MASK_INTERVALS:
     case MASK_DOCUMENTS:
+    case MASK_CODE:
         return 2;
     case MASK_BLOCKS:
         return 3;
@@ -115,13 +119,13 @@ static void count_words(const clat_mask *mask, int64_t seq_q, int64_t seq_k, siz
         count_words(mask->children[c], seq_q, seq_k, numbers, lists);
 }
 
-/* Whether a term looks into a list, be it empty: then i is a number of one query. */
+/* Whether a term looks into a list, be it empty, or is code: then i is a number of one query. */
 static bool reads_lists(const clat_mask *mask) {
     for (size_t c = 0; c < mask->n_children; c++)
         if (reads_lists(mask->children[c]))
             return true;
     return mask->kind == MASK_DOCUMENTS || mask->kind == MASK_DISTANCES ||
-           mask->kind == MASK_INTERVALS || mask->kind == MASK_BLOCKS;
+           mask->kind == MASK_INTERVALS || mask->kind == MASK_BLOCKS || mask->kind == MASK_CODE;
 }
 
 static void put_number(struct emitter *e, int64_t number) {
@@ -250,6 +254,22 @@ static void emit_periodic(struct emitter *e, const clat_mask *mask, bool of_key)
     text_free(&x);
 }
 
+/* A function of the caller's statements, one for each term, and its call. */
+static void emit_code(struct emitter *e, const clat_mask *mask) {
+    const size_t at = e->numbers;
+    text_printf(
+        &e->functions,
+        "static inline int mask_code%zu(int batch, int head, int query, int key, int heads, "
+        "int seq_q, int seq_k, __global const uint *data)\n{\nint visible = 0;\n"
+        "#line 1 \"mask\"\n%s\n#line 1 \"snippet\"\nreturn visible != 0;\n}\n",
+        at, snippet_text(mask->code));
+    text_printf(e->source,
+                "mask_code%zu(batch, head, %s, %s, heads, (int)words[%zu], (int)words[%zu], data)",
+                at, e->i, e->j, at, at + 1);
+    put_number(e, e->seq_q);
+    put_number(e, e->seq_k);
+}
+
 static void emit(struct emitter *e, const clat_mask *mask);
 
 /* A choice of expressions. */
@@ -329,6 +349,9 @@ static void emit(struct emitter *e, const clat_mask *mask) {
     case MASK_BLOCKS:
         emit_blocks(e, &mask->blocks);
         break;
+    case MASK_CODE:
+        emit_code(e, mask);
+        break;
     case MASK_ALL:
     case MASK_ANY:
         text_printf(e->source, "(");
@@ -366,14 +389,24 @@ clat_status mask_predicate(const clat_mask *mask, int64_t seq_q, int64_t seq_k, 
     if (*words == NULL)
         TRY(status_no_memory(*n_words * sizeof **words));
 
-    struct emitter e = {source, *words, 0, numbers, seq_q, seq_k, "(i)", "(j)"};
+    struct text expression = {0};
+    struct emitter e = {.source = &expression,
+                        .words = *words,
+                        .lists = numbers,
+                        .seq_q = seq_q,
+                        .seq_k = seq_k,
+                        .i = "(i)",
+                        .j = "(j)"};
     const bool reads = reads_lists(mask);
     if (reads)
         text_append(source, SEARCH, sizeof SEARCH - 1);
-    text_printf(source, "#define MASK_VECTORS %d\n", !reads);
-    text_printf(source, "#define MASK_VISIBLE(words, head, i, j) ");
     emit(&e, mask);
-    text_printf(source, "\n");
+    text_printf(source, "%s#define MASK_VECTORS %d\n", text_string(&e.functions), !reads);
+    text_printf(source, "#define MASK_VISIBLE(words, data, batch, head, heads, i, j) %s\n",
+                text_string(&expression));
+    source->failed |= e.functions.failed || expression.failed;
+    text_free(&e.functions);
+    text_free(&expression);
     TRY(text_check(source));
     return CLAT_OK;
 out:

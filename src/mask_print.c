@@ -72,6 +72,9 @@ void mask_print(const clat_mask *mask, struct text *out) {
     case MASK_BLOCKS:
         print_blocks(&mask->blocks, out);
         break;
+    case MASK_CODE:
+        text_printf(out, "predicate(%08" PRIx32 ")", snippet_number(mask->code));
+        break;
     case MASK_ALL:
     case MASK_ANY:
         text_printf(out, mask->kind == MASK_ALL ? "all(" : "any(");

@@ -137,6 +137,7 @@ static bool plain_band(const clat_mask *mask, int64_t seq_q, int64_t seq_k,
         return mask->documents.count == 1;
     case MASK_INTERVALS:
     case MASK_BLOCKS:
+    case MASK_CODE:
         return false;
     case MASK_ALL:
     case MASK_ANY:
@@ -291,6 +292,8 @@ enum cover mask_cover(const clat_mask *mask, const struct query *query, struct r
         return cover_intervals(&mask->intervals, r);
     if (mask->kind == MASK_DOCUMENTS)
         return cover_documents(&mask->documents, r);
+    if (mask->kind == MASK_CODE)
+        return COVER_PARTIAL;
     if (mask->kind == MASK_BLOCKS)
         return cover_blocks(&mask->blocks, query->head, r);
     if (mask->kind == MASK_HEADS)
@@ -332,7 +335,7 @@ void mask_halve(struct region r, struct region *first, struct region *second) {
 
 static enum cover cover_exactly(const clat_mask *mask, const struct query *query, struct region r) {
     const enum cover whole = mask_cover(mask, query, r);
-    if (whole != COVER_PARTIAL || mask->n_children == 0)
+    if (whole != COVER_PARTIAL || mask->n_children == 0 || mask->codes > 0)
         return whole;
     struct region a, b;
     mask_halve(r, &a, &b);

@@ -3,6 +3,7 @@
 #define CLAT_MASK_TREE_H
 
 #include "mask.h"
+#include "snippet.h"
 
 #include <stdatomic.h>
 
@@ -26,6 +27,7 @@ enum mask_kind {
     MASK_INTERVALS,
     MASK_DOCUMENTS,
     MASK_BLOCKS,
+    MASK_CODE,
     MASK_ALL,
     MASK_ANY,
     MASK_NOT,
@@ -60,8 +62,9 @@ struct mask_intervals {
 struct clat_mask {
     atomic_uint references;
     enum mask_kind kind;
-    unsigned depth, terms;
-    uint32_t heads; /* 1, or those that differ */
+    unsigned depth, terms, codes;
+    unsigned varies; /* clat_mask_varies of its codes, joined */
+    uint32_t heads;  /* 1, or those that differ */
     clat_causal alignment;
     int64_t left, right;  /* window */
     int64_t count;        /* global */
@@ -71,8 +74,9 @@ struct clat_mask {
     struct mask_intervals intervals;
     struct mask_documents documents;
     struct mask_blocks blocks; /* by blocks: only their sizes */
-    uint32_t *of_head;         /* heads: the child of each */
-    size_t n_children;         /* all, any, not, heads, by blocks */
+    struct snippet *code;
+    uint32_t *of_head; /* heads: the child of each */
+    size_t n_children; /* all, any, not, heads, by blocks */
     clat_mask *children[MASK_MAX_CHILDREN];
 };
 

@@ -21,6 +21,13 @@ void pass_arg(struct pass *pass, enum arg_kind kind, unsigned index, size_t byte
     pass->args[pass->n_args++] = (struct pass_arg){kind, index, bytes};
 }
 
+struct pass *launch_prepend(struct launch *launch) {
+    memmove(launch->passes + 1, launch->passes, launch->n_passes * sizeof *launch->passes);
+    launch->passes[0] = (struct pass){0};
+    launch->n_passes++;
+    return &launch->passes[0];
+}
+
 void launch_defines(const struct launch *launch, const struct implementation *impl,
                     const int *values, struct text *out) {
     for (unsigned i = 0; i < impl->n_tunables; i++)

@@ -22,7 +22,7 @@ enum {
     OP_MAX_ARGS = 16,
     OP_MAX_BUFFERS = 12,
     OP_MAX_CONSTANTS = 4,
-    OP_MAX_PARAMS_BYTES = 272,
+    OP_MAX_PARAMS_BYTES = 320,
     OP_WHY_BYTES = 160
 };
 
@@ -102,6 +102,9 @@ struct launch {
 
 /* Appends one argument to a pass. */
 void pass_arg(struct pass *pass, enum arg_kind kind, unsigned index, size_t bytes);
+
+/* Makes room for a pass before all others, and clears it. */
+struct pass *launch_prepend(struct launch *launch);
 
 /* A program's #defines: the tunables, then the variant. */
 void launch_defines(const struct launch *launch, const struct implementation *impl,

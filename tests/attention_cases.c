@@ -23,12 +23,14 @@ struct tensor {
 struct fixture {
     clat_attention_problem problem;
     struct tensor q, k, v, o;
-    size_t inputs, outputs, lse_offset; /* elements of the two buffers */
-    const struct score_case *score;     /* NULL: none */
-    float *score_data;                  /* problem.score_data elements, NaN around them */
+    size_t inputs, outputs, lse_offset;     /* elements of the two buffers */
+    const struct score_case *score;         /* NULL: none */
+    float *score_data;                      /* problem.score_data elements, NaN around them */
+    const struct predicate_case *predicate; /* NULL: none */
+    uint32_t *mask_data;                    /* problem.mask_data words, bits of ones around them */
 };
 
-enum { SCORE_DATA_OFFSET = 5 };
+enum { SCORE_DATA_OFFSET = 5, MASK_DATA_OFFSET = 3 };
 
 static size_t at(const struct tensor *t, size_t b, size_t h, size_t i, size_t d) {
     return t->offset + b * t->stride.batch + h * t->stride.head + i * t->stride.seq +
@@ -126,7 +128,10 @@ struct row {
     double lse, lse_bound;
 };
 
-static bool visible(const clat_attention_problem *p, size_t h, size_t i, size_t j) {
+static bool visible(const struct fixture *f, size_t b, size_t h, size_t i, size_t j) {
+    const clat_attention_problem *p = &f->problem;
+    if (f->predicate != NULL)
+        return f->predicate->visible(p, f->mask_data + MASK_DATA_OFFSET, b, h, i, j);
     return clat_mask_visible(p->mask, (int64_t)p->seq_q, (int64_t)p->seq_k, (int64_t)h, (int64_t)i,
                              (int64_t)j);
 }
@@ -147,8 +152,8 @@ static double score_row(const struct fixture *f, const void *in, size_t b, size_
             sum += x * y;
             magnitude += fabs(x * y);
         }
-        score[j] = visible(p, h, i, j) ? sum * scale : -INFINITY;
-        if (visible(p, h, i, j))
+        score[j] = visible(f, b, h, i, j) ? sum * scale : -INFINITY;
+        if (score[j] > -INFINITY)
             largest = fmax(largest, magnitude * fabs(scale));
     }
     return largest;
@@ -273,7 +278,8 @@ static void compare(const char *name, const struct fixture *f, const void *in, c
     free(lse_bounds);
 }
 
-static void run(const struct fixture *f, cl_mem in, cl_mem out, cl_mem lse, cl_mem score_data) {
+static void run(const struct fixture *f, cl_mem in, cl_mem out, cl_mem lse, cl_mem score_data,
+                cl_mem mask_data) {
     clat_plan *plan = NULL;
     clat_attention_args args = CLAT_ATTENTION_ARGS_INIT;
     args.q = args.k = args.v = in;
@@ -281,14 +287,30 @@ static void run(const struct fixture *f, cl_mem in, cl_mem out, cl_mem lse, cl_m
     args.o = out, args.o_offset = f->o.offset;
     args.logsumexp = lse, args.logsumexp_offset = f->lse_offset;
     args.score_data = score_data, args.score_data_offset = SCORE_DATA_OFFSET;
+    args.mask_data = mask_data, args.mask_data_offset = MASK_DATA_OFFSET;
     assert_ok(clat_attention_plan(&plan, harness_context(), &f->problem));
     assert_ok(clat_attention_run(plan, harness_queue(), &args, 0, NULL, NULL));
     clat_plan_release(plan);
 }
 
-void attention_check(const char *name, const clat_attention_problem *problem,
-                     enum attention_layout layout, double range) {
-    const struct fixture f = fixture_new(problem, layout);
+static void add_predicate(struct fixture *f, const struct predicate_case *predicate) {
+    clat_attention_problem *p = &f->problem;
+    f->predicate = predicate;
+    p->mask = predicate->make(p);
+    p->mask_data = predicate->data != NULL ? predicate->data(p, NULL) : 0;
+    const size_t words = p->mask_data + 2 * MASK_DATA_OFFSET;
+    f->mask_data = harness_alloc(words * sizeof *f->mask_data);
+    memset(f->mask_data, 0xFF, words * sizeof *f->mask_data);
+    if (predicate->data != NULL)
+        predicate->data(p, f->mask_data + MASK_DATA_OFFSET);
+}
+
+static void check(const char *name, const clat_attention_problem *problem,
+                  enum attention_layout layout, double range,
+                  const struct predicate_case *predicate) {
+    struct fixture f = fixture_new(problem, layout);
+    if (predicate != NULL)
+        add_predicate(&f, predicate);
     const size_t size = clat_dtype_bytes(problem->dtype);
     const size_t rows = problem->batch * problem->heads * problem->seq_q;
     const size_t lse_bytes = (rows + 2 * f.lse_offset) * sizeof(float);
@@ -303,7 +325,12 @@ void attention_check(const char *name, const clat_attention_problem *problem,
     cl_mem lse_buffer = harness_buffer(lse_bytes, NULL);
     cl_mem data_buffer = harness_buffer(
         (f.problem.score_data + 2 * SCORE_DATA_OFFSET) * sizeof(float), f.score_data);
-    run(&f, in_buffer, out_buffer, lse_buffer, data_buffer);
+    cl_mem mask_buffer =
+        predicate != NULL
+            ? harness_buffer((f.problem.mask_data + 2 * MASK_DATA_OFFSET) * sizeof(uint32_t),
+                             f.mask_data)
+            : NULL;
+    run(&f, in_buffer, out_buffer, lse_buffer, data_buffer, mask_buffer);
     harness_read(out_buffer, 0, f.outputs * size, got);
     harness_read(lse_buffer, 0, lse_bytes, got_lse);
     compare(name, &f, in, got, got_lse);
@@ -311,10 +338,26 @@ void attention_check(const char *name, const clat_attention_problem *problem,
     clReleaseMemObject(out_buffer);
     clReleaseMemObject(lse_buffer);
     clReleaseMemObject(data_buffer);
+    if (predicate != NULL) {
+        clReleaseMemObject(mask_buffer);
+        clat_mask_release((clat_mask *)(uintptr_t)f.problem.mask);
+    }
+    free(f.mask_data);
     free(f.score_data);
     free(in);
     free(got);
     free(got_lse);
+}
+
+void attention_check(const char *name, const clat_attention_problem *problem,
+                     enum attention_layout layout, double range) {
+    check(name, problem, layout, range, NULL);
+}
+
+void attention_check_predicate(const char *name, const clat_attention_problem *problem,
+                               enum attention_layout layout,
+                               const struct predicate_case *predicate) {
+    check(name, problem, layout, 1.0, predicate);
 }
 
 bool attention_is_declined(const clat_attention_problem *problem) {

@@ -26,6 +26,21 @@ enum attention_layout {
 void attention_check(const char *name, const clat_attention_problem *problem,
                      enum attention_layout layout, double range);
 
+/* A mask with predicates of the caller's, also as C. */
+struct predicate_case {
+    const char *name;
+    clat_mask *(*make)(const clat_attention_problem *problem);
+    /* Words of data, which it fills in where `words` is not NULL; NULL: none. */
+    size_t (*data)(const clat_attention_problem *problem, uint32_t *words);
+    bool (*visible)(const clat_attention_problem *problem, const uint32_t *data, size_t batch,
+                    size_t head, size_t query, size_t key);
+};
+
+/* attention_check with its mask and data in place of the problem's. */
+void attention_check_predicate(const char *name, const clat_attention_problem *problem,
+                               enum attention_layout layout,
+                               const struct predicate_case *predicate);
+
 struct attention_size {
     size_t seq_q, seq_k;
 };

@@ -384,6 +384,39 @@ CLAT_API clat_status clat_mask_bigbird(clat_mask **out, uint32_t block, uint32_t
                                        uint32_t n_cols, uint32_t heads, uint32_t window,
                                        uint32_t random, uint64_t seed);
 
+/* By what a predicate's answers vary, beside query and key; or'ed. */
+typedef enum clat_mask_varies { CLAT_MASK_BY_BATCH = 1, CLAT_MASK_BY_HEAD = 2 } clat_mask_varies;
+
+/*
+ * A predicate of your own: a piece of OpenCL C, statements that set `int visible`, 0 before, to
+ * something else where query `query` sees key `key`. They know
+ *
+ *     int batch, head, query, key         of the pair; key < seq_k, query < seq_q
+ *     int heads, seq_q, seq_k             of the problem; under clat_mask_by_blocks of blocks
+ *     __global const uint *data           problem.mask_data elements of args.mask_data from its
+ *                                         offset on, or NULL
+ *
+ *     "visible = key <= query + (int)data[0];"             causal with an offset that changes
+ *     "visible = data[query] == data[seq_q + key];"        segment ids, in any order
+ *
+ * `varies`: what of batch and head the answer depends on; more makes longer lists. The text is
+ * copied. Where it does not compile, plans are BUILD_FAILED, and the sentence says where as
+ * mask:LINE:COLUMN. A predicate is asked anew at each run: before attention, a kernel asks it for
+ * all pairs of the tiles that the other terms of the mask leave open, and lists those that are
+ * full, partial or empty on the device. So join it with terms that the host knows, as a causal one.
+ * The host does not know what it says: for clat_mask_visible and clat_mask_inspect it is open, and
+ * what is open counts as visible, in tiles as partial.
+ */
+CLAT_API clat_status clat_mask_predicate(clat_mask **out, const char *code, unsigned varies);
+
+/* The predicate of packed bits: args.mask_data has ceil(seq_k / 32) words for each query, bit
+ * key % 32 of word key / 32 for each key, [batch][head][query], without the dimensions that
+ * `varies` does not name. Of blocks, under clat_mask_by_blocks, what a selection may yield. */
+CLAT_API clat_status clat_mask_bits(clat_mask **out, unsigned varies);
+
+/* The predicate of lengths: a batch element has args.mask_data[batch] keys, the rest is padding. */
+CLAT_API clat_status clat_mask_lengths(clat_mask **out);
+
 /*
  * `mask` as a pattern of blocks of `block_rows` queries x `block_cols` keys, 1 .. 1024 a side:
  * query i sees key j when `mask` lets block i / block_rows see block j / block_cols. All of its
@@ -591,6 +624,7 @@ typedef struct clat_attention_problem {
     const clat_mask *mask;    /* NULL: every key is visible */
     const char *score;        /* a score modifier, as above; copied. NULL: none */
     size_t score_data;        /* elements of args.score_data that it reads */
+    size_t mask_data;         /* elements of args.mask_data that the mask's predicates read */
     bool logsumexp;           /* also write it: [batch][heads][seq_q], f32, dense */
     clat_precision precision; /* f16 and bf16 only; ignored for f32 */
     const char *implementation, *tunables; /* as in clat_gemm_problem, but "cpu", "cpu_tile",
@@ -608,13 +642,16 @@ typedef struct clat_attention_args {
     size_t logsumexp_offset;
     cl_mem score_data; /* f32, where the problem says so */
     size_t score_data_offset;
+    cl_mem mask_data; /* words of 32 bits, where the problem says so */
+    size_t mask_data_offset;
     cl_mem workspace; /* as in clat_gemm_args */
 } clat_attention_args;
 
 #define CLAT_ATTENTION_ARGS_INIT                                                                   \
     { 0 }
 
-/* Errors: as clat_gemm_plan, and INVALID_MASK; BUILD_FAILED also for a score modifier. */
+/* Errors: as clat_gemm_plan, and INVALID_MASK; BUILD_FAILED also for a score modifier or a
+ * predicate. */
 CLAT_API clat_status clat_attention_plan(clat_plan **out, clat_context *ctx,
                                          const clat_attention_problem *problem);
 

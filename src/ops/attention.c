@@ -125,6 +125,8 @@ static struct attention_params make_params(const struct attention *a, size_t til
         .high = (attention_int)a->band.high,
         .query_tiles = (attention_int)ceil_div(a->seq_q, tile_q),
         .list_heads = (attention_int)mask_heads(a->mask),
+        .list_batches = 1,
+        .listed_heads = (attention_int)mask_heads(a->mask),
         .sign = a->scale < 0 ? -1.0f : 1.0f,
         .score_scale = (float)magnitude,
         .scale = (float)rest,
@@ -157,7 +159,8 @@ static clat_status fill_lists(const struct attention *a, size_t tile_q, size_t t
     uint32_t *words = NULL, *items = NULL;
     size_t n_words = 0;
     TRY(mask_tiles(a->mask, seq_q, seq_k, (int64_t)tile_q, (int64_t)tile_k, &list));
-    if (shares > 0) {
+    params->list_tiles = (attention_size)list.n_tiles;
+    if (shares > 0 && !mask_has_code(a->mask)) { /* else rows are shorter than they look here */
         const size_t rounds = a->batch * (params->list_heads > 1 ? 1 : a->heads);
         TRY(attention_split_rows(&list, rounds, shares, params, &items, &n_words));
         if (items != NULL)
@@ -176,6 +179,29 @@ out:
     return st;
 }
 
+/* Room in the workspace for lists that the device makes of those of the host: index, tiles and, on
+ * the way, the full ones, for each head and batch element whose answers differ. Behind what the
+ * kernels themselves may have at its beginning. */
+static clat_status reserve_lists(const struct attention *a, struct attention_params *params,
+                                 struct launch *out) {
+    enum { BEGIN = 512 };
+    const unsigned varies = mask_varies(a->mask);
+    const double host_heads = params->listed_heads;
+    params->list_batches = varies & CLAT_MASK_BY_BATCH ? (attention_int)a->batch : 1;
+    params->list_heads = varies & CLAT_MASK_BY_HEAD || host_heads > 1 ? (attention_int)a->heads : 1;
+    const double lists = (double)params->list_batches * (double)params->list_heads;
+    const double index = 3 * lists * (double)params->query_tiles + (double)params->query_tiles;
+    const double tiles = lists / host_heads * (double)params->list_tiles;
+    if (index > INT32_MAX || tiles > INT32_MAX)
+        return status_fail(CLAT_INVALID_SIZE,
+                           "the mask's predicate needs lists of %.3g tiles, beyond 2^31", tiles);
+    params->index_at = BEGIN / sizeof(uint32_t);
+    params->tiles_at = params->index_at + (attention_size)index;
+    params->full_at = params->tiles_at + (attention_size)tiles;
+    out->workspace_bytes = (size_t)(params->full_at + (attention_size)tiles) * sizeof(uint32_t);
+    return CLAT_OK;
+}
+
 clat_status attention_launch_common(const struct attention *a, size_t tile_q, size_t tile_k,
                                     struct attention_split split, struct launch *out) {
     clat_status st = CLAT_OK;
@@ -190,10 +216,15 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
     if (a->score_data > 0)
         pass_arg(pass, ARG_BUFFER, ATTENTION_SCORE_DATA, 0);
     if (a->mask != NULL) {
-        pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
-        pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
+        const bool made = mask_has_code(a->mask);
+        pass_arg(pass, made ? ARG_WORKSPACE : ARG_CONSTANT, CONSTANT_INDEX, 0);
+        pass_arg(pass, made ? ARG_WORKSPACE : ARG_CONSTANT, CONSTANT_TILES, 0);
         pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);
+        if (a->mask_data > 0)
+            pass_arg(pass, ARG_BUFFER, ATTENTION_MASK_DATA, 0);
         TRY(fill_lists(a, tile_q, tile_k, split.shares, &params, out));
+        if (made)
+            TRY(reserve_lists(a, &params, out));
     } else if (split.parts > 1) {
         params.parts = (attention_int)split.parts;
     }
@@ -208,14 +239,34 @@ clat_status attention_launch_common(const struct attention *a, size_t tile_q, si
         &out->defines,
         "#define DTYPE %s\n#define HEAD_DIM %zu\n#define VALUE_DIM %zu\n#define UNIT_FEATURES %d\n"
         "#define LOGSUMEXP %d\n#define MASK_LIST %d\n#define SPLIT_KEYS %d\n"
-        "#define SCORE_MODIFIER %d\n#define SCORE_DATA %d\n",
+        "#define SCORE_MODIFIER %d\n#define SCORE_DATA %d\n#define MASK_CODE %d\n"
+        "#define MASK_DATA %d\n",
         clat_dtype_name(a->dtype), a->head_dim, a->value_dim, attention_unit_features(a),
         a->logsumexp != 0, a->mask != NULL, params.items > 0 || params.parts > 1, a->score != NULL,
-        a->score_data > 0);
+        a->score_data > 0, mask_has_code(a->mask), a->mask_data > 0);
     attention_score_function(a, &out->snippet);
     TRY(text_check(&out->defines));
 out:
     return st;
+}
+
+void attention_add_lists(const struct attention *a, struct launch *out) {
+    enum { ITEMS = 256 }; /* LIST_ITEMS of attention_lists.clh */
+    struct attention_params params;
+    if (!mask_has_code(a->mask))
+        return;
+    memcpy(&params, out->params, sizeof params);
+    struct pass *pass = launch_prepend(out);
+    *pass = (struct pass){.kernel = "attention_lists", .dims = 1, .local = {ITEMS}};
+    pass->global[0] = (size_t)params.list_batches * (size_t)params.list_heads *
+                      (size_t)params.query_tiles * ITEMS;
+    pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
+    pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
+    pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);
+    if (a->mask_data > 0)
+        pass_arg(pass, ARG_BUFFER, ATTENTION_MASK_DATA, 0);
+    pass_arg(pass, ARG_PARAMS, 0, 0);
+    pass_arg(pass, ARG_WORKSPACE, 0, 0);
 }
 
 void attention_add_merge(const struct attention *a, size_t records, size_t record_bytes,
@@ -254,16 +305,17 @@ out:
     return st;
 }
 
-enum { N_ROLES = ATTENTION_SCORE_DATA + 1 };
+enum { N_ROLES = ATTENTION_MASK_DATA + 1 };
 
 static void make_views(const struct attention *a, const clat_attention_args *args,
                        struct view views[N_ROLES]) {
-    static const char *const name[N_ROLES] = {"q", "k", "v", "o", "logsumexp", "score_data"};
-    const cl_mem buffer[N_ROLES] = {args->q, args->k,         args->v,
-                                    args->o, args->logsumexp, args->score_data};
-    const size_t offset[N_ROLES] = {args->q_offset,         args->k_offset,
-                                    args->v_offset,         args->o_offset,
-                                    args->logsumexp_offset, args->score_data_offset};
+    static const char *const name[N_ROLES] = {"q",         "k",          "v",        "o",
+                                              "logsumexp", "score_data", "mask_data"};
+    const cl_mem buffer[N_ROLES] = {args->q,         args->k,          args->v,        args->o,
+                                    args->logsumexp, args->score_data, args->mask_data};
+    const size_t offset[N_ROLES] = {
+        args->q_offset,         args->k_offset,          args->v_offset,        args->o_offset,
+        args->logsumexp_offset, args->score_data_offset, args->mask_data_offset};
     for (unsigned role = 0; role < N_ROLES; role++) {
         views[role] = (struct view){
             .name = name[role],
@@ -279,13 +331,13 @@ static void make_views(const struct attention *a, const clat_attention_args *arg
 static bool is_used(const struct attention *a, unsigned role) {
     if (role == ATTENTION_K || role == ATTENTION_V)
         return a->seq_k > 0;
-    if (role == ATTENTION_SCORE_DATA)
-        return a->score_data > 0;
+    if (role == ATTENTION_SCORE_DATA || role == ATTENTION_MASK_DATA)
+        return (role == ATTENTION_SCORE_DATA ? a->score_data : a->mask_data) > 0;
     return role != ATTENTION_LSE || a->logsumexp;
 }
 
 static bool is_input(unsigned role) {
-    return role <= ATTENTION_V || role == ATTENTION_SCORE_DATA;
+    return role <= ATTENTION_V || role >= ATTENTION_SCORE_DATA;
 }
 
 static clat_status check_args(const struct attention *a, const struct view views[N_ROLES],
@@ -332,6 +384,7 @@ clat_status clat_attention_run(const clat_plan *plan, cl_command_queue queue,
         params.o.offset = (attention_size)args->o_offset;
         params.lse_offset = (attention_size)args->logsumexp_offset;
         params.score_offset = (attention_size)args->score_data_offset;
+        params.mask_offset = (attention_size)args->mask_data_offset;
     }
     TRY(plan_enqueue(plan, queue, &binding, n_wait, wait_list, event));
 out:

@@ -22,6 +22,7 @@ struct attention {
     struct mask_band band; /* zero where there is a mask */
     struct snippet *score; /* modifies scores, or NULL */
     size_t score_data;     /* elements of f32 that it reads */
+    size_t mask_data;      /* words that the mask's predicates read */
     clat_dtype dtype;
     uint32_t logsumexp;
     clat_precision precision; /* F32 where the type leaves no choice */
@@ -34,7 +35,8 @@ enum attention_role {
     ATTENTION_V,
     ATTENTION_O,
     ATTENTION_LSE,
-    ATTENTION_SCORE_DATA
+    ATTENTION_SCORE_DATA,
+    ATTENTION_MASK_DATA
 };
 
 /* Checks the caller's problem and fills `*out`: equal problems give equal bytes. The mask stays the
@@ -55,6 +57,10 @@ double attention_flops(const void *problem);
 /* The function modify_score() of attention.clh, where there is a score modifier. */
 void attention_score_function(const struct attention *attention, struct text *out);
 
+/* Whether a query sees each of all keys, by the mask's predicate on the trial's device. */
+clat_status attention_ask_mask(const struct attention *attention, clat_trial *trial, size_t batch,
+                               size_t head, size_t query, unsigned char *seen);
+
 /* Modifies a query's scores of all keys, on the trial's device and with its score_data. */
 clat_status attention_modify_scores(const struct attention *attention, clat_trial *trial,
                                     size_t batch, size_t head, size_t query, float *scores);
@@ -70,6 +76,10 @@ struct attention_split {
  * parameters say that keys are split, attention_add_merge() is to follow. */
 clat_status attention_launch_common(const struct attention *attention, size_t tile_q, size_t tile_k,
                                     struct attention_split split, struct launch *out);
+
+/* Where the mask has predicates of the caller's, the pass that makes its lists, before all others;
+ * to be called last. */
+void attention_add_lists(const struct attention *attention, struct launch *out);
 
 /* The pass that puts `records` partial results of `record_bytes` each together, in `groups`
  * work-groups of one item. */

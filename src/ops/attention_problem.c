@@ -71,6 +71,18 @@ static clat_status fill_mask(struct attention *a, const clat_mask *mask) {
     return CLAT_OK;
 }
 
+static clat_status check_mask_data(struct attention *a, const clat_attention_problem *problem) {
+    if (problem->mask_data > 0 && !mask_has_code(problem->mask))
+        return status_fail(CLAT_INVALID_ARGUMENT,
+                           "problem.mask_data is %zu, but problem.mask has no predicate",
+                           problem->mask_data);
+    if (problem->mask_data > SIZE_MAX / sizeof(uint32_t))
+        return status_fail(CLAT_INVALID_SIZE, "problem.mask_data is %zu, whose bytes overflow",
+                           problem->mask_data);
+    a->mask_data = a->mask != NULL ? problem->mask_data : 0; /* a join may still be a band */
+    return CLAT_OK;
+}
+
 static clat_status take_score(struct attention *a, const clat_attention_problem *problem) {
     if (problem->score == NULL && problem->score_data > 0)
         return status_fail(CLAT_INVALID_ARGUMENT,
@@ -119,6 +131,7 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
     for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
         TRY(check_tensor(out, role));
     TRY(fill_mask(out, problem->mask));
+    TRY(check_mask_data(out, problem));
     TRY(take_score(out, problem));
 out:
     return st;
@@ -132,9 +145,9 @@ void attention_extent(const struct attention *a, enum attention_role role, size_
     extent[1] = keys ? a->kv_heads : a->heads;
     extent[2] = keys ? a->seq_k : a->seq_q;
     extent[3] = role == ATTENTION_V || role == ATTENTION_O ? a->value_dim : a->head_dim;
-    if (role == ATTENTION_SCORE_DATA) {
+    if (role >= ATTENTION_SCORE_DATA) {
         extent[0] = extent[1] = extent[2] = 1;
-        extent[3] = a->score_data;
+        extent[3] = role == ATTENTION_SCORE_DATA ? a->score_data : a->mask_data;
         stride[0] = stride[1] = stride[2] = stride[3] = 1;
         return;
     }

@@ -37,12 +37,13 @@
 #include <string.h>
 
 static unsigned operands(const void *problem, struct operand *out) {
-    static const char *const name[] = {"q", "k", "v", "o", "logsumexp", "score_data"};
+    static const char *const name[] = {"q", "k", "v", "o", "logsumexp", "score_data", "mask_data"};
     const struct attention *a = problem;
     unsigned count = 0;
-    for (unsigned role = ATTENTION_Q; role <= ATTENTION_SCORE_DATA; role++) {
+    for (unsigned role = ATTENTION_Q; role <= ATTENTION_MASK_DATA; role++) {
         if ((role == ATTENTION_LSE && !a->logsumexp) ||
-            (role == ATTENTION_SCORE_DATA && a->score_data == 0))
+            (role == ATTENTION_SCORE_DATA && a->score_data == 0) ||
+            (role == ATTENTION_MASK_DATA && a->mask_data == 0))
             continue;
         struct operand *operand = &out[count++];
         *operand = (struct operand){.name = name[role],
@@ -65,6 +66,7 @@ static clat_status run(const clat_trial *trial, const clat_plan *plan, cl_comman
     args.o = clat_trial_buffer(trial, "o", &args.o_offset);
     args.logsumexp = clat_trial_buffer(trial, "logsumexp", &args.logsumexp_offset);
     args.score_data = clat_trial_buffer(trial, "score_data", &args.score_data_offset);
+    args.mask_data = clat_trial_buffer(trial, "mask_data", &args.mask_data_offset);
     return clat_attention_run(plan, queue, &args, 0, NULL, event);
 }
 
@@ -78,7 +80,8 @@ struct judgement {
     double *square;                    /* sum (p v)^2 */
     double largest, sum, score_error;  /* score_error is `s` above */
     size_t n_visible;
-    float *modified; /* three times seq_k, where scores are modified; else NULL */
+    float *modified;     /* three times seq_k, where scores are modified; else NULL */
+    unsigned char *seen; /* of each key, where the mask has predicates; else NULL */
 };
 
 static size_t element(const struct attention *a, enum attention_role role, size_t batch,
@@ -88,8 +91,11 @@ static size_t element(const struct attention *a, enum attention_role role, size_
     return batch * stride[0] + head * stride[1] + row * stride[2];
 }
 
-static bool visible(const struct attention *a, size_t head, size_t i, size_t j) {
+static bool visible(const struct judgement *judgement, size_t head, size_t i, size_t j) {
+    const struct attention *a = judgement->a;
     const int64_t query = (int64_t)i, key = (int64_t)j;
+    if (judgement->seen != NULL)
+        return judgement->seen[j];
     if (a->mask != NULL)
         return clat_mask_visible(a->mask, (int64_t)a->seq_q, (int64_t)a->seq_k, (int64_t)head,
                                  query, key);
@@ -139,7 +145,7 @@ static void score_keys(struct judgement *j, size_t batch, size_t head, size_t i)
     for (size_t key = 0; key < a->seq_k; key++) {
         double dot = 0, magnitude = 0;
         j->score[key] = -INFINITY;
-        if (!visible(a, head, i, key))
+        if (!visible(j, head, i, key))
             continue;
         trial_row(j->trial, ATTENTION_K, element(a, ATTENTION_K, batch, kv_head, key), a->k.feature,
                   a->head_dim, j->row);
@@ -219,6 +225,8 @@ static clat_status judge_one(struct judgement *j, size_t index) {
     const struct attention *a = j->a;
     const size_t i = index % a->seq_q, head = index / a->seq_q % a->heads;
     const size_t batch = index / a->seq_q / a->heads;
+    if (j->seen != NULL)
+        TRY(attention_ask_mask(a, j->trial, batch, head, i, j->seen));
     score_keys(j, batch, head, i);
     if (j->modified != NULL)
         TRY(modify_scores(j, batch, head, i));
@@ -241,6 +249,8 @@ static clat_status judge(const void *problem, clat_trial *trial) {
     if (a->score != NULL && a->seq_k > 0 &&
         (j.modified = malloc(3 * a->seq_k * sizeof *j.modified)) == NULL)
         TRY(status_no_memory(3 * a->seq_k * sizeof *j.modified));
+    if (mask_has_code(a->mask) && a->seq_k > 0 && (j.seen = calloc(a->seq_k, 1)) == NULL)
+        TRY(status_no_memory(a->seq_k));
     j.row = j.q + d;
     j.out = j.row + d;
     j.magnitude = j.out + d;
@@ -264,6 +274,7 @@ out:
     free(j.score);
     free(j.q);
     free(j.modified);
+    free(j.seen);
     return st;
 }
 
@@ -306,6 +317,8 @@ static bool awkward(const void *problem, unsigned index, void *out) {
     struct attention *a = out;
     const size_t(*sizes)[2] = ((const struct attention *)problem)->seq_q > FEW_QUERIES ? many : few;
     memcpy(a, problem, sizeof *a);
+    if (a->score_data > 0 || a->mask_data > 0) /* data belong to their sizes */
+        return false;
     uint32_t rows = 1, cols = 1;
     mask_grain(a->mask, &rows, &cols);
     if (rows > 1 || cols > 1) {

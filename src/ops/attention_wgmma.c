@@ -219,15 +219,14 @@ static size_t parts_of(const struct attention *a, size_t tiles, size_t units, si
 }
 
 /* Before all others. */
-static void insert_prepare(struct launch *out) {
-    struct pass prepare = {.kernel = "attention_prepare", .dims = 1, .global = {32}, .local = {32}};
+static void add_prepare(struct launch *out) {
+    struct pass *prepare = launch_prepend(out);
+    *prepare =
+        (struct pass){.kernel = "attention_prepare", .dims = 1, .global = {32}, .local = {32}};
     for (unsigned role = ATTENTION_Q; role <= ATTENTION_V; role++)
-        pass_arg(&prepare, ARG_BUFFER, role, 0);
-    pass_arg(&prepare, ARG_PARAMS, 0, 0);
-    pass_arg(&prepare, ARG_WORKSPACE, 0, 0);
-    memmove(out->passes + 1, out->passes, out->n_passes * sizeof *out->passes);
-    out->passes[0] = prepare;
-    out->n_passes++;
+        pass_arg(prepare, ARG_BUFFER, role, 0);
+    pass_arg(prepare, ARG_PARAMS, 0, 0);
+    pass_arg(prepare, ARG_WORKSPACE, 0, 0);
 }
 
 static clat_status launch(const struct device *device, const void *problem, const int *values,
@@ -258,8 +257,9 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->global[0] = (turns < units ? turns : units) * pass->local[0];
     if (parts > 1)
         attention_add_wide_merge(a, parts, out);
-    insert_prepare(out);
+    add_prepare(out);
     out->workspace_bytes += HEADER_BYTES;
+    attention_add_lists(a, out);
 out:
     return st;
 }
