@@ -52,7 +52,7 @@ class Problem(c.Structure):  # clat_attention_problem
         + [(n, c.c_size_t) for n in ("head_dim", "head_dim_v")]
         + [(n, Strides) for n in "qkvo"]
         + [("scale", c.c_double), ("mask", c.c_void_p), ("score", c.c_char_p)]
-        + [("score_data", c.c_size_t), ("logsumexp", c.c_bool)]
+        + [("score_data", c.c_size_t), ("mask_data", c.c_size_t), ("logsumexp", c.c_bool)]
         + [("precision", c.c_int), ("implementation", c.c_char_p), ("tunables", c.c_char_p)]
     )
 

@@ -17,6 +17,7 @@ struct mask_spec {
         MASK_SINKS,            /* of the past: the first keys, and so many before */
         MASK_PREFIX,           /* causal, but for the first keys, which all queries see */
         MASK_DOCUMENTS,        /* as long as each other */
+        MASK_PREDICATE,        /* the same by a predicate, which the device is asked for */
         MASK_BIGBIRD,          /* blocks, random ones in each row */
         MASK_BLOCK_LONGFORMER, /* in blocks of so many: on either side, and global ones */
         MASK_BLOCK_WINDOW,     /* of the past, in blocks: the own one and so many before */
