@@ -217,7 +217,8 @@ static void test_target(void **state) {
             const bool declined = attention_is_declined(&problem);
             clat_mask_release(mask);
             if (!declined)
-                attention_check_predicate(name, &problem, s % 2 ? LAYOUT_DEFAULT : LAYOUT_PADDED,
+                attention_check_predicate(name, &problem,
+                                          s % 2 ? LAYOUT_DEFAULT : LAYOUT_PADDED | LAYOUT_ALIGNED,
                                           &cases[c]);
             any |= !declined;
         }

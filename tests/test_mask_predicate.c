@@ -29,21 +29,22 @@ static void append_kernel(struct text *source, size_t n, const struct text *pred
     text_printf(source, "#define mask_listed mask_listed%zu\n#define mask_block mask_block%zu\n", n,
                 n);
     text_append(source, text_string(predicate), predicate->length);
-    text_printf(source,
-                "__kernel void see%zu(__global uchar *out, __global const uint *words) {\n"
-                "    const int i = get_global_id(0), j = get_global_id(1);\n"
-                "    const int head = get_global_id(2);\n"
-                "    const size_t at = (head * get_global_size(1) + j) * get_global_size(0) + i;\n"
-                "    int seen = MASK_VISIBLE(words, head, i, j) != 0;\n"
-                "#if MASK_VECTORS\n"
-                "    const int4 all = MASK_VISIBLE(words, head, (int4)(0, 1, 2, i), j);\n"
-                "    if ((all.w != 0) != seen)\n"
-                "        seen = 2;\n"
-                "#endif\n"
-                "    out[at] = seen;\n"
-                "}\n"
-                "#undef MASK_VISIBLE\n#undef MASK_VECTORS\n#undef mask_listed\n#undef mask_block\n",
-                n);
+    text_printf(
+        source,
+        "__kernel void see%zu(__global uchar *out, __global const uint *words) {\n"
+        "    const int i = get_global_id(0), j = get_global_id(1);\n"
+        "    const int head = get_global_id(2);\n"
+        "    const size_t at = (head * get_global_size(1) + j) * get_global_size(0) + i;\n"
+        "    int seen = MASK_VISIBLE(words, words, 0, head, 1, i, j) != 0;\n"
+        "#if MASK_VECTORS\n"
+        "    const int4 all = MASK_VISIBLE(words, words, 0, head, 1, (int4)(0, 1, 2, i), j);\n"
+        "    if ((all.w != 0) != seen)\n"
+        "        seen = 2;\n"
+        "#endif\n"
+        "    out[at] = seen;\n"
+        "}\n"
+        "#undef MASK_VISIBLE\n#undef MASK_VECTORS\n#undef mask_listed\n#undef mask_block\n",
+        n);
 }
 
 static void check_predicate(cl_program program, size_t n, const struct subject *s,
@@ -154,7 +155,7 @@ static void test_far_remainders(void **state) {
                 "    const int i = %d - 1 - %d * get_global_id(0);\n"
                 "    const int j = %d - 1 - %d * get_global_id(1);\n"
                 "    out[get_global_id(1) * %d + get_global_id(0)] =\n"
-                "        MASK_VISIBLE(words, 0, i, j) != 0;\n}\n",
+                "        MASK_VISIBLE(words, words, 0, 0, 1, i, j) != 0;\n}\n",
                 (int)seq, FAR_Q, (int)seq, FAR_K, FAR_SIDE);
     cl_program program = built(&source);
     cl_kernel kernel = clCreateKernel(program, "see", &err);

@@ -384,7 +384,7 @@ static const struct peers peer_cases[] = {
      "attention --batch 1 --heads 2 --seq-q 300 --mask documents:3",
      {"dense", "tiles"}},
     {"peers of a predicate",
-     "attention --batch 2 --heads 2 --seq-q 300 --mask predicate:3",
+     "attention --batch 2 --heads 2 --seq-q 300 --mask predicate:40",
      {"dense", "tiles"}},
     {"peers of a prefix",
      "attention --batch 1 --heads 2 --seq-q 300 --mask prefix:40",

@@ -45,7 +45,7 @@ static const struct {
     [MASK_SINKS] = {"sinks", "sinks:KEYS,WINDOW", {WHOLE, WHOLE}},
     [MASK_PREFIX] = {"prefix", "prefix:KEYS", {WHOLE}},
     [MASK_DOCUMENTS] = {"documents", "documents:COUNT", {POSITIVE}},
-    [MASK_PREDICATE] = {"predicate", "predicate:COUNT", {POSITIVE}},
+    [MASK_PREDICATE] = {"predicate", "predicate:WINDOW", {WHOLE}},
     [MASK_BIGBIRD] = {"bigbird", "bigbird:BLOCK,RANDOM", {BLOCK, WHOLE}},
     [MASK_BLOCK_LONGFORMER] = {"bslongformer",
                                "bslongformer:BLOCK,WINDOW,GLOBALS",
@@ -77,8 +77,7 @@ static bool parse_words(char words[WORDS][WORD_BYTES], struct mask_spec *out) {
             out->form = (enum mask_form)form;
             for (int n = 0; n < NUMBERS; n++)
                 good = good && parse_number(words[n + 1], forms[form].number[n], &out->number[n]);
-            return good && ((form != MASK_DOCUMENTS && form != MASK_PREDICATE) ||
-                            out->number[0] <= DOCUMENTS_MAX);
+            return good && (form != MASK_DOCUMENTS || out->number[0] <= DOCUMENTS_MAX);
         }
     return false;
 }
@@ -206,13 +205,9 @@ static clat_status create_documents(clat_mask **out, size_t count, size_t seq_q,
     return create_starts(out, count, 0, seq_q, seq_k);
 }
 
-/* Where they start as in create_documents. */
-static clat_status create_predicate(clat_mask **out, size_t count) {
-    char code[160];
-    snprintf(code, sizeof code,
-             "const long n = %zu;\n"
-             "visible = ((query + 1) * n - 1) / seq_q == ((key + 1) * n - 1) / seq_k;",
-             count);
+static clat_status create_predicate(clat_mask **out, int64_t window) {
+    char code[80];
+    snprintf(code, sizeof code, "visible = key <= query && query - key <= %d;", (int)window);
     return clat_mask_predicate(out, code, 0);
 }
 
@@ -369,7 +364,7 @@ clat_status mask_spec_create(clat_mask **out, const struct mask_spec *spec, size
     case MASK_DOCUMENTS:
         return create_documents(out, (size_t)first, seq_q, seq_k);
     case MASK_PREDICATE:
-        return create_predicate(out, (size_t)first);
+        return create_predicate(out, first);
     case MASK_BIGBIRD:
         return create_bigbird(out, spec, seq_q, seq_k);
     case MASK_BLOCK_LONGFORMER:

@@ -8,17 +8,17 @@ struct mask_spec {
     enum mask_form {
         MASK_FULL,
         MASK_CAUSAL,
-        MASK_WINDOW,           /* keys before and after */
-        MASK_LONGFORMER,       /* keys on either side, global tokens */
-        MASK_DILATED,          /* keys on either side, from one to the next */
-        MASK_STRIDED,          /* of the past: so many keys, and every so many-th */
-        MASK_FIXED,            /* of the past: the own period, and the last keys of each */
-        MASK_LOGSPARSE,        /* so many keys before, and those at powers of two */
-        MASK_SINKS,            /* of the past: the first keys, and so many before */
-        MASK_PREFIX,           /* causal, but for the first keys, which all queries see */
-        MASK_DOCUMENTS,        /* as long as each other */
-        MASK_PREDICATE,        /* the same by a predicate, which the device is asked for */
-        MASK_BIGBIRD,          /* blocks, random ones in each row */
+        MASK_WINDOW,     /* keys before and after */
+        MASK_LONGFORMER, /* keys on either side, global tokens */
+        MASK_DILATED,    /* keys on either side, from one to the next */
+        MASK_STRIDED,    /* of the past: so many keys, and every so many-th */
+        MASK_FIXED,      /* of the past: the own period, and the last keys of each */
+        MASK_LOGSPARSE,  /* so many keys before, and those at powers of two */
+        MASK_SINKS,      /* of the past: the first keys, and so many before */
+        MASK_PREFIX,     /* causal, but for the first keys, which all queries see */
+        MASK_DOCUMENTS,  /* as long as each other */
+        MASK_PREDICATE,  /* so many keys before, by a predicate that the device is asked for */
+        MASK_BIGBIRD,    /* blocks, random ones in each row */
         MASK_BLOCK_LONGFORMER, /* in blocks of so many: on either side, and global ones */
         MASK_BLOCK_WINDOW,     /* of the past, in blocks: the own one and so many before */
         MASK_BLOCK_FIXED,      /* in blocks: the own period, and the last ones of each */

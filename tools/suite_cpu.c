@@ -150,7 +150,7 @@ static size_t attention_table(struct spec *out) {
 static size_t sparse(struct spec *out) {
     static const char *const patterns[] = {
         "window:255,0",        "window:128,128", "causal",      "longformer:128,16",
-        "bslongformer:64,1,1", "bigbird:64,3",   "documents:8", "predicate:8",
+        "bslongformer:64,1,1", "bigbird:64,3",   "documents:8", "predicate:255",
         "strided:128,128",     "logsparse:128",  "csr:64,0.1",  "longrow:64"};
     static const char *const few[] = {"window:255,0", "causal", "longformer:128,16", "csr:64,0.1",
                                       "longrow:64"};

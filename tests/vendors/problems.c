@@ -56,6 +56,7 @@ static const struct {
     bool packed;      /* features are neighbours, the rest is strided: views of one QKV buffer */
     bool score;       /* with a score modifier */
     size_t value_dim; /* 0: as head_dim */
+    bool predicate;   /* in place of the mask: the caller's, with data */
 } attention_problems[] = {
     {CLAT_F32, 64, "dense", 1024, .logsumexp = false},
     {CLAT_F32, 80, "causal", 1024, .logsumexp = true},
@@ -81,6 +82,8 @@ static const struct {
     {CLAT_F32, 128, "dense", 1, .logsumexp = true},
     {CLAT_F16, 64, "causal_br", 3, .logsumexp = false},
     {CLAT_BF16, 96, "window", 8, .logsumexp = true, .score = true, .value_dim = 256},
+    {CLAT_F32, 64, "dense", 1024, .predicate = true},
+    {CLAT_F16, 64, "dense", 1024, .native = true, .predicate = true},
 };
 
 enum {
@@ -119,6 +122,10 @@ static void make_attention(struct problem *out, size_t index) {
         problem.score_data = HEADS;
     }
     clat_mask *mask = mask_case_named(attention_problems[index].mask)->make((uint32_t)seq_q, SEQ_K);
+    if (attention_problems[index].predicate) {
+        assert_ok(clat_mask_bits(&mask, CLAT_MASK_BY_BATCH));
+        problem.mask_data = seq_q * (SEQ_K / 32);
+    }
     problem.mask = mask;
     out->op = &attention_operation;
     assert_ok(attention_normalise(&out->of.attention, &problem));
