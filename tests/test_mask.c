@@ -177,7 +177,8 @@ static void test_long(void **state) {
     assert_ok(clat_mask_stride(&stride, step, 0));
     assert_ok(clat_mask_by_blocks(&blocks, (uint32_t)side, (uint32_t)side, stride));
     assert_ok(clat_mask_all(&past, 2, (const clat_mask *const[]){blocks, causal}));
-    pairs = (double)(count * side * (side + 1) / 2);
+    const int64_t triangles = count * side * (side + 1) / 2;
+    pairs = (double)triangles;
     for (int64_t d = step; d < count; d += step)
         pairs += (double)((count - d) * side * side);
     assert_true(mask_pairs(past, n, n, 1) == pairs);

@@ -71,28 +71,30 @@ static clat_status fill_mask(struct attention *a, const clat_mask *mask) {
     return CLAT_OK;
 }
 
-static clat_status check_mask_data(struct attention *a, const clat_attention_problem *problem) {
-    if (problem->mask_data > 0 && !mask_has_code(problem->mask))
-        return status_fail(CLAT_INVALID_ARGUMENT,
-                           "problem.mask_data is %zu, but problem.mask has no predicate",
-                           problem->mask_data);
-    if (problem->mask_data > SIZE_MAX / sizeof(uint32_t))
-        return status_fail(CLAT_INVALID_SIZE, "problem.mask_data is %zu, whose bytes overflow",
-                           problem->mask_data);
-    a->mask_data = a->mask != NULL ? problem->mask_data : 0; /* a join may still be a band */
+/* Elements of 4 bytes that a text of the caller's reads, if there is one. */
+static clat_status check_data(const char *name, size_t elements, bool is_read,
+                              const char *without) {
+    if (elements > 0 && !is_read)
+        return status_fail(CLAT_INVALID_ARGUMENT, "problem.%s is %zu, but %s", name, elements,
+                           without);
+    if (elements > SIZE_MAX / 4)
+        return status_fail(CLAT_INVALID_SIZE, "problem.%s is %zu, whose bytes overflow", name,
+                           elements);
     return CLAT_OK;
 }
 
-static clat_status take_score(struct attention *a, const clat_attention_problem *problem) {
-    if (problem->score == NULL && problem->score_data > 0)
-        return status_fail(CLAT_INVALID_ARGUMENT,
-                           "problem.score_data is %zu, but problem.score is NULL",
-                           problem->score_data);
-    if (problem->score_data > SIZE_MAX / sizeof(float))
-        return status_fail(CLAT_INVALID_SIZE, "problem.score_data is %zu, whose bytes overflow",
-                           problem->score_data);
+static clat_status take_data(struct attention *a, const clat_attention_problem *problem) {
+    clat_status st = CLAT_OK;
+    TRY(check_data("mask_data", problem->mask_data, mask_has_code(problem->mask),
+                   "problem.mask has no predicate"));
+    TRY(check_data("score_data", problem->score_data, problem->score != NULL,
+                   "problem.score is NULL"));
+    a->mask_data = a->mask != NULL ? problem->mask_data : 0; /* a join may still be a band */
     a->score_data = problem->score_data;
-    return problem->score != NULL ? snippet_take(&a->score, problem->score) : CLAT_OK;
+    if (problem->score != NULL)
+        TRY(snippet_take(&a->score, problem->score));
+out:
+    return st;
 }
 
 clat_status attention_normalise(struct attention *out, const clat_attention_problem *problem) {
@@ -131,8 +133,7 @@ clat_status attention_normalise(struct attention *out, const clat_attention_prob
     for (enum attention_role role = ATTENTION_Q; role <= ATTENTION_O; role++)
         TRY(check_tensor(out, role));
     TRY(fill_mask(out, problem->mask));
-    TRY(check_mask_data(out, problem));
-    TRY(take_score(out, problem));
+    TRY(take_data(out, problem));
 out:
     return st;
 }
