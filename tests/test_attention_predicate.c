@@ -191,7 +191,7 @@ static const struct target {
 };
 
 static void test_target(void **state) {
-    static const struct attention_size sizes[] = {{1, 1},     {5, 300},   {67, 45},
+    static const struct attention_size sizes[] = {{1, 1},     {5, 0},     {5, 300},   {67, 45},
                                                   {130, 257}, {300, 300}, {300, 1000}};
     const struct target *target = *state;
     struct device *device = &harness_context()->device;

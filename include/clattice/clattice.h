@@ -682,7 +682,8 @@ typedef struct clat_mha_problem {
     size_t heads, kv_heads, head_dim; /* kv_heads 0: heads. head_dim 0: embed / heads, which must
                                          be whole */
     double scale;                     /* as in clat_attention_problem */
-    const clat_mask *mask;            /* over seq x seq. NULL: every key is visible */
+    const clat_mask *mask;            /* over seq x seq; its predicates get no data. NULL: every
+                                         key is visible */
     bool bias;                        /* bqkv and bo are present */
     clat_precision precision;         /* of every part; f16 and bf16 only */
     const char *implementation; /* NULL: the best for each part; else used for all parts, so one

@@ -32,7 +32,7 @@ BUDGETS = [
     ("*",         "simt",         "tgllp",  "guess",    128),  # head dimensions 80 and 256
     ("gemm",      "simt",         "gfx9*",  "guess",    272),  # the sums, once, where GELU or SiLU follow
     ("attention", "simt",         "gfx90a", "guess",    880),  # head dimension 80
-    ("attention", "mma",          "sm_90",  "guess",    192),  # head dimension 192, where wgmma is used
+    ("attention", "mma",          "sm_*",   "guess",    192),  # head dimension 192 with V of 128
     ("gemm",      "simt",         "sm_*",   "guess",    576),  # the sums, once, where GELU follows
     ("*",         "*",            "sm_*",   "guess",     96),  # ptxas' own trade for occupancy
     ("*",         "*",            "*",      "guess",      0),
