@@ -150,8 +150,8 @@ static size_t attention_table(struct spec *out) {
 static size_t sparse(struct spec *out) {
     static const char *const patterns[] = {
         "window:255,0",        "window:128,128", "causal",      "longformer:128,16",
-        "bslongformer:64,1,1", "bigbird:64,3",   "documents:8", "predicate:255",
-        "strided:128,128",     "logsparse:128",  "csr:64,0.1",  "longrow:64"};
+        "bslongformer:64,1,1", "bigbird:64,3",   "documents:8", "strided:128,128",
+        "logsparse:128",       "csr:64,0.1",     "longrow:64"};
     static const char *const few[] = {"window:255,0", "causal", "longformer:128,16", "csr:64,0.1",
                                       "longrow:64"};
     size_t n = suite_add_densities(out, suite_attention(CLAT_F32, 1, 4, 4, 8192, 64, "full"));
@@ -167,6 +167,8 @@ static size_t sparse(struct spec *out) {
         out[n] = suite_attention(CLAT_F32, 1, 1, 1, 8192, 64, few[i]);
         out[n++].group = "one head";
     }
+    out[n] = suite_attention(CLAT_F32, 1, 8, 8, 8192, 64, "predicate:255");
+    out[n++].group = "predicate";
     return n;
 }
 

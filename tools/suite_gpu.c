@@ -146,14 +146,16 @@ static size_t gpu_decode(struct spec *out) {
 }
 
 static size_t gpu_sparse(struct spec *out) {
-    static const char *const patterns[] = {
-        "window:255,0",         "window:1023,0", "longformer:128,64", "bigbird:64,3",
-        "bslongformer:128,1,1", "documents:8",   "predicate:255"};
+    static const char *const patterns[] = {"window:255,0",         "window:1023,0",
+                                           "longformer:128,64",    "bigbird:64,3",
+                                           "bslongformer:128,1,1", "documents:8"};
     size_t n = suite_add_densities(out, suite_attention(CLAT_F16, 1, 16, 16, 16384, 128, "full"));
     for (size_t i = 0; i < LENGTH(patterns); i++) {
         out[n] = suite_attention(CLAT_F16, 1, 16, 16, 16384, 128, patterns[i]);
         out[n++].group = "patterns";
     }
+    out[n] = suite_attention(CLAT_F16, 1, 16, 16, 16384, 128, "predicate:255");
+    out[n++].group = "predicate";
     for (size_t i = 0; i < n; i++)
         out[i].precision = CLAT_PRECISION_NATIVE;
     return n;
