@@ -245,7 +245,7 @@ out:
 }
 
 clat_status clat_mask_bits(clat_mask **out, unsigned varies) {
-    static const char *const rows[] = {"query", "batch * (ulong)seq_q + query",
+    static const char *const rows[] = {"(ulong)query", "batch * (ulong)seq_q + query",
                                        "head * (ulong)seq_q + query",
                                        "(batch * (ulong)heads + head) * seq_q + query"};
     struct text code = {0};

@@ -250,16 +250,18 @@ out:
     return st;
 }
 
-void attention_add_lists(const struct attention *a, struct launch *out) {
-    enum { ITEMS = 256 }; /* LIST_ITEMS of attention_lists.clh */
+void attention_add_lists(const struct device *device, const struct attention *a,
+                         struct launch *out) {
+    const size_t items = smaller(256, device->max_work_group);
     struct attention_params params;
     if (!mask_has_code(a->mask))
         return;
+    text_printf(&out->defines, "#define LIST_ITEMS %zu\n", items);
     memcpy(&params, out->params, sizeof params);
     struct pass *pass = launch_prepend(out);
-    *pass = (struct pass){.kernel = "attention_lists", .dims = 1, .local = {ITEMS}};
+    *pass = (struct pass){.kernel = "attention_lists", .dims = 1, .local = {items}};
     pass->global[0] = (size_t)params.list_batches * (size_t)params.list_heads *
-                      (size_t)params.query_tiles * ITEMS;
+                      (size_t)params.query_tiles * items;
     pass_arg(pass, ARG_CONSTANT, CONSTANT_INDEX, 0);
     pass_arg(pass, ARG_CONSTANT, CONSTANT_TILES, 0);
     pass_arg(pass, ARG_CONSTANT, CONSTANT_WORDS, 0);

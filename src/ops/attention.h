@@ -79,7 +79,8 @@ clat_status attention_launch_common(const struct attention *attention, size_t ti
 
 /* Where the mask has predicates of the caller's, the pass that makes its lists, before all others;
  * to be called last. */
-void attention_add_lists(const struct attention *attention, struct launch *out);
+void attention_add_lists(const struct device *device, const struct attention *attention,
+                         struct launch *out);
 
 /* The pass that puts `records` partial results of `record_bytes` each together, in `groups`
  * work-groups of one item. */

@@ -120,7 +120,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->local[0] = 1;
     text_printf(&out->defines, "#define BF16_DOT %d\n", uses_bf16_dot(device, a));
     attention_split_pass(a, tile_q, round_up(a->value_dim, (size_t)values[T_VW]), pass, out);
-    attention_add_lists(a, out);
+    attention_add_lists(device, a, out);
     return CLAT_OK;
 }
 

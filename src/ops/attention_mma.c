@@ -186,7 +186,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     out->passes[0].dims = 1;
     out->passes[0].global[0] = attention_groups(a, queries) * items;
     out->passes[0].local[0] = items;
-    attention_add_lists(a, out);
+    attention_add_lists(device, a, out);
 out:
     return st;
 }

@@ -145,7 +145,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->dims = 1;
     pass->local[0] = (size_t)(values[T_TX] * values[T_TY]);
     pass->global[0] = attention_groups(a, tile_q) * pass->local[0];
-    attention_add_lists(a, out);
+    attention_add_lists(device, a, out);
     return CLAT_OK;
 }
 

@@ -126,7 +126,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
     pass->local[0] = 1;
     attention_split_pass(a, tile_q, round_up(a->value_dim, LANES), pass, out);
     add_packed(a, out);
-    attention_add_lists(a, out);
+    attention_add_lists(device, a, out);
     return CLAT_OK;
 }
 

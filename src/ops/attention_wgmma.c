@@ -259,7 +259,7 @@ static clat_status launch(const struct device *device, const void *problem, cons
         attention_add_wide_merge(a, parts, out);
     add_prepare(out);
     out->workspace_bytes += HEADER_BYTES;
-    attention_add_lists(a, out);
+    attention_add_lists(device, a, out);
 out:
     return st;
 }
