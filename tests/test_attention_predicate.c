@@ -39,14 +39,14 @@ static bool causal(const clat_attention_problem *p, size_t i, size_t j) {
 static clat_mask *make_pure(const clat_attention_problem *p) {
     (void)p;
     return code("for (int n = 1; n < 1000; n *= 3)\n    visible |= abs(query - key) == n;\n"
-                "if (query == key) visible = 7;",
+                "if (query == key || key >= seq_k - 40) visible = 7;",
                 0);
 }
 static bool see_pure(const clat_attention_problem *p, const uint32_t *data, size_t b, size_t h,
                      size_t i, size_t j) {
     const size_t distance = i > j ? i - j : j - i;
-    bool seen = distance == 0;
-    (void)p, (void)data, (void)b, (void)h;
+    bool seen = distance == 0 || j + 40 >= p->seq_k; /* the last tile of keys is cut off */
+    (void)data, (void)b, (void)h;
     for (size_t n = 1; n < 1000; n *= 3)
         seen |= distance == n;
     return seen;
